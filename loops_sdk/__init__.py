@@ -1,0 +1,1 @@
+"""loops_sdk: train LoRA adapters of large language models by remote calls, from asyncio code."""

@@ -1,0 +1,97 @@
+"""What training calls take and give back."""
+
+from __future__ import annotations
+
+import attrs
+
+from loops_sdk.types._checks import number
+from loops_sdk.types.tensors import TensorData
+
+__all__ = [
+    "AdamParams",
+    "ForwardBackwardOutput",
+    "GetInfoResponse",
+    "OptimStepResponse",
+    "SaveWeightsResponse",
+]
+
+
+@attrs.frozen
+class AdamParams:
+    """Parameters of one Adam step (AdamW: the weight decay is decoupled, arXiv 1711.05101). All apply to that step only.
+
+    Args:
+        learning_rate: step size, >= 0.
+        beta1: decay of the first moment, in [0, 1].
+        beta2: decay of the second moment, in [0, 1].
+        eps: added to the denominator, >= 0.
+        weight_decay: decoupled decay per step, times the learning rate, >= 0.
+        grad_clip_norm: largest global gradient norm; 0 means no clipping.
+    """
+
+    learning_rate: float = attrs.field(default=1e-4, validator=number(low=0))
+    beta1: float = attrs.field(default=0.9, validator=number(low=0, high=1))
+    beta2: float = attrs.field(default=0.95, validator=number(low=0, high=1))
+    eps: float = attrs.field(default=1e-12, validator=number(low=0))
+    weight_decay: float = attrs.field(default=0.0, validator=number(low=0))
+    grad_clip_norm: float = attrs.field(default=0.0, validator=number(low=0))
+
+
+@attrs.frozen
+class ForwardBackwardOutput:
+    """The result of `forward` or `forward_backward`.
+
+    Attributes:
+        loss: the plain sum of the loss over all positions of all datums, not divided by anything.
+        metrics: numbers by name. Keys that end in ``:sum`` add up over the parts of a batch that is sent in pieces.
+        loss_fn_outputs: one dict per datum, in the order of the input: ``logprobs`` of the targets (0.0 where ignored) and
+            ``elementwise_loss``, both float32 with one value per position.
+        loss_fn_output_type: the server's name for the shape of `loss_fn_outputs`, when it gives one.
+    """
+
+    loss: float
+    metrics: dict[str, float] = attrs.field(factory=dict)
+    loss_fn_outputs: list[dict[str, TensorData]] = attrs.field(factory=list, repr=lambda value: f"<{len(value)} datums>")
+    loss_fn_output_type: str | None = None
+
+
+@attrs.frozen
+class OptimStepResponse:
+    """The result of `optim_step`.
+
+    Attributes:
+        metrics: ``step`` (number of steps applied so far), ``learning_rate`` (also as ``lr``), ``grad_norm`` (global norm
+            before clipping), and whatever else the trainer reports, all floats.
+    """
+
+    metrics: dict[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class SaveWeightsResponse:
+    """The result of a save.
+
+    Attributes:
+        path: ``bt://loops:<run_id>/weights/<name>`` or ``bt://loops:<run_id>/sampler_weights/<name>``.
+        type: ``"save_weights"``.
+    """
+
+    path: str
+    type: str = "save_weights"
+
+
+@attrs.frozen
+class GetInfoResponse:
+    """What a training client knows of its model.
+
+    Attributes:
+        base_model: name of the base model.
+        lora_rank: rank of the adapter.
+        max_seq_len: longest sequence in tokens, or `None` when the service's default applies.
+    """
+
+    base_model: str
+    lora_rank: int
+    max_seq_len: int | None = None
+
+
