@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -31,6 +31,10 @@ _INPUT_DTYPES: Mapping[str, DType] = {
 }
 
 
+def _as_tokens(value: Any) -> NDArray[np.int64]:
+    return token_array(value, "tokens")
+
+
 @attrs.frozen(eq=False, repr=False)
 class EncodedTextChunk:
     """A run of token ids.
@@ -39,7 +43,7 @@ class EncodedTextChunk:
         tokens: token ids (list, tuple, numpy or torch integers), all >= 0. Held as a read-only int64 array.
     """
 
-    tokens: NDArray[np.int64] = attrs.field(converter=lambda value: token_array(value, "tokens"))
+    tokens: NDArray[np.int64] = attrs.field(converter=_as_tokens)
 
     @property
     def length(self) -> int:
@@ -58,19 +62,19 @@ class EncodedTextChunk:
         return f"EncodedTextChunk({brief(self.tokens)}, length={self.length})"
 
 
-def _check_base64(_instance: object, _attribute: object, value: object) -> None:
+def _check_base64(_instance: object, _attribute: object, value: Any) -> None:
     try:
-        base64.b64decode(value, validate=True)  # type: ignore[arg-type]
+        base64.b64decode(value, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise InvalidInputError(f"data: expected the image as base64 text, got {type(value).__name__} ({error})") from None
 
 
-def _check_format(_instance: object, _attribute: object, value: object) -> None:
+def _check_format(_instance: object, _attribute: object, value: Any) -> None:
     if value not in ("png", "jpeg"):
         raise InvalidInputError(f"format: expected 'png' or 'jpeg', got {value!r}")
 
 
-def _check_expected_tokens(_instance: object, _attribute: object, value: object) -> None:
+def _check_expected_tokens(_instance: object, _attribute: object, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InvalidInputError(f"expected_tokens: expected a whole number >= 1, got {value!r}")
 
@@ -87,7 +91,7 @@ class ImageChunk:
 
     data: str = attrs.field(validator=_check_base64, repr=lambda value: f"<{len(value)} base64 characters>")
     expected_tokens: int = attrs.field(validator=_check_expected_tokens)
-    format: Literal["png", "jpeg"] = attrs.field(default="png", validator=_check_format)
+    format: str = attrs.field(default="png", validator=_check_format)
 
     @property
     def length(self) -> int:
@@ -99,7 +103,7 @@ Chunk = EncodedTextChunk | ImageChunk
 
 
 def _as_chunks(value: Any) -> tuple[Chunk, ...]:
-    chunks = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
+    chunks: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)
     for index, chunk in enumerate(chunks):
         if not isinstance(chunk, EncodedTextChunk | ImageChunk):
             raise InvalidInputError(
@@ -171,6 +175,15 @@ def _as_tensor(name: str, value: Any) -> TensorData:
         raise InvalidInputError(f"loss_fn_inputs[{name!r}]: {error.message}") from None
 
 
+def _check_lengths(datum: Datum, _attribute: object, value: dict[str, TensorData]) -> None:
+    length = datum.model_input.length
+    for name, tensor in value.items():
+        if len(tensor) != length:
+            raise InvalidInputError(
+                f"loss_fn_inputs[{name!r}]: has {len(tensor)} values, but model_input has {length} positions"
+            )
+
+
 @attrs.frozen
 class Datum:
     """One training example.
@@ -186,13 +199,6 @@ class Datum:
     """
 
     model_input: ModelInput = attrs.field(converter=_as_model_input)
-    loss_fn_inputs: dict[str, TensorData] = attrs.field(converter=_as_loss_inputs, factory=dict)
-
-    @loss_fn_inputs.validator
-    def _check_lengths(self, _attribute: object, value: dict[str, TensorData]) -> None:
-        length = self.model_input.length
-        for name, tensor in value.items():
-            if len(tensor) != length:
-                raise InvalidInputError(
-                    f"loss_fn_inputs[{name!r}]: has {len(tensor)} values, but model_input has {length} positions"
-                )
+    loss_fn_inputs: dict[str, TensorData] = attrs.field(
+        converter=_as_loss_inputs, validator=_check_lengths, factory=dict[str, TensorData]
+    )

@@ -17,11 +17,18 @@ def _as_stop(value: Any) -> tuple[str, ...] | tuple[int, ...]:
     if value is None:
         return ()
     items: Sequence[Any] = (value,) if isinstance(value, str | int) else tuple(value)
-    if all(isinstance(item, str) and item for item in items):
-        return tuple(items)
-    if all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items):
-        return tuple(items)
+    texts = tuple(item for item in items if isinstance(item, str) and item)
+    tokens = tuple(item for item in items if isinstance(item, int) and not isinstance(item, bool) and item >= 0)
+    if len(texts) == len(items):
+        return texts
+    if len(tokens) == len(items):
+        return tokens
     raise InvalidInputError(f"stop: expected non-empty strings, or token ids >= 0, not a mix; got {value!r}")
+
+
+def _check_top_k(_instance: object, _attribute: object, value: Any) -> None:
+    if value != -1:
+        check_int("top_k", value, low=1)
 
 
 @attrs.frozen
@@ -39,15 +46,10 @@ class SamplingParams:
 
     temperature: float = attrs.field(default=1.0, validator=number(low=0))
     top_p: float = attrs.field(default=1.0, validator=number(above=0, high=1))
-    top_k: int = attrs.field(default=-1)
+    top_k: int = attrs.field(default=-1, validator=_check_top_k)
     max_tokens: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=1)))
     seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0, high=2**63 - 1)))
     stop: tuple[str, ...] | tuple[int, ...] = attrs.field(default=(), converter=_as_stop)
-
-    @top_k.validator
-    def _check_top_k(self, _attribute: object, value: object) -> None:
-        if value not in (-1, 0):
-            check_int("top_k", value, low=1)
 
 
 @attrs.frozen

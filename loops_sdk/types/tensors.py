@@ -53,7 +53,9 @@ class TensorData:
         dims = tuple(int(size) for size in (array.shape if shape is None else shape))
         if math.prod(dims) != array.size or min(dims, default=0) < 0:
             raise InvalidInputError(f"shape: {list(dims)} does not hold the {array.size} values of data")
-        self.__attrs_init__(array.reshape(-1), dtype or array.dtype.name, dims)  # type: ignore[attr-defined]
+        object.__setattr__(self, "data", array.reshape(-1))
+        object.__setattr__(self, "dtype", "float32" if array.dtype.kind == "f" else "int64")
+        object.__setattr__(self, "shape", dims)
 
     @classmethod
     def from_numpy(cls, array: NDArray[Any]) -> TensorData:

@@ -1,0 +1,138 @@
+"""Request and reply bodies that are not themselves values of the public API. In a request, `None` means "not sent"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from loops_sdk.types import AdamParams, Checkpoint, Datum, Run, Sampler, Session
+
+# ---------------------------------------------------------------- requests
+
+
+@attrs.frozen
+class Nothing:
+    """An empty JSON object."""
+
+
+@attrs.frozen
+class ForwardBackwardBody:
+    data: list[Datum]
+    loss_fn: str = "cross_entropy"
+    loss_fn_config: dict[str, Any] | None = None
+
+
+@attrs.frozen
+class OptimStepBody:
+    adam_params: AdamParams = attrs.field(factory=AdamParams)
+
+
+@attrs.frozen
+class SaveBody:
+    name: str
+    trainer_server_id: str | None = None
+    run_id: str | None = None
+    ttl_seconds: int | None = None
+
+
+@attrs.frozen
+class CreateRunBody:
+    """Both ``POST runs`` and ``POST trainers``; only the former knows `sampler_num_replicas`."""
+
+    session_id: str
+    base_model: str
+    name: str | None = None
+    max_seq_len: int | None = None
+    lora_rank: int | None = None
+    seed: int | None = None
+    scale_down_delay_seconds: int | None = None
+    availability_model: str | None = None
+    replicas: int | None = None
+    path: str | None = None
+    reuse_from_run_id: str | None = None
+    reuse_from_session_id: str | None = None
+    sampler_num_replicas: int | None = None
+
+
+@attrs.frozen
+class CreateSamplerBody:
+    session_id: str
+    base_model: str | None = None
+    run_id: str | None = None
+    max_seq_length: int | None = None
+    model_path: str | None = None
+    availability_model: str | None = None
+    reuse_from_session_id: str | None = None
+    num_replicas: int | None = None
+
+
+@attrs.frozen
+class CompletionBody:
+    """The subset of the OpenAI completions request, with vLLM's extensions, that a sampler is asked for."""
+
+    model: str
+    prompt: Any  # token ids: a list on the server, an array on the client
+    n: int = 1
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    seed: int | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    stop: list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    return_tokens_as_token_ids: bool = False
+    return_token_ids: bool = False
+
+
+# ---------------------------------------------------------------- replies
+
+
+@attrs.frozen
+class Accepted:
+    operation_id: str
+
+
+@attrs.frozen
+class SessionReply:
+    session: Session
+
+
+@attrs.frozen
+class RunReply:
+    run: Run
+
+
+@attrs.frozen
+class RunsReply:
+    runs: list[Run]
+
+
+@attrs.frozen
+class SamplerReply:
+    sampler: Sampler
+
+
+@attrs.frozen
+class CheckpointsReply:
+    checkpoints: list[Checkpoint]
+
+
+@attrs.frozen
+class ModelCard:
+    """An entry of ``/v1/models``. The base model has no `parent`; the first entry with one is the live adapter."""
+
+    id: str
+    parent: str | None = None
+    max_model_len: int | None = None
+    policy_version: int | None = None
+    root: str | None = None
+    object: str = "model"
+
+
+@attrs.frozen
+class ModelList:
+    data: list[ModelCard]
+    object: str = "list"

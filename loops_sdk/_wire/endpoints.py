@@ -1,0 +1,82 @@
+"""The table of calls: name, method, path, what goes in, what comes out, and whether a lost answer may simply be asked for again."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import attrs
+
+from loops_sdk._wire import bodies
+from loops_sdk.types import ForwardBackwardOutput, OptimStepResponse, SaveWeightsResponse
+
+Reply = TypeVar("Reply")
+
+
+@attrs.frozen
+class Endpoint(Generic[Reply]):
+    """One call of the protocol.
+
+    Attributes:
+        name: what errors and events call it.
+        method, path: the request line; ``{placeholders}`` in the path are filled by `url`.
+        reply: type of the reply's body; for an operation of the trainer, of the result that polling brings.
+        body: type of the request's body, `None` when there is none.
+        repeatable: sending it twice has the effect of sending it once, so a lost answer may be asked for again.
+    """
+
+    name: str
+    method: str
+    path: str
+    reply: type[Reply]
+    body: type[Any] | None = None
+    repeatable: bool = True
+
+    def url(self, base_url: str, **parts: str) -> str:
+        """The full address; every part is percent-encoded, with no character exempt."""
+        path = self.path.format(**{name: quote(part, safe="") for name, part in parts.items()})
+        return base_url.rstrip("/") + path
+
+
+# ------------------------------------------------- trainer: operations, repeatable because of their idempotency key
+
+FORWARD_BACKWARD = Endpoint(
+    "forward_backward", "POST", "/forward_backward", ForwardBackwardOutput, bodies.ForwardBackwardBody
+)
+FORWARD = Endpoint("forward", "POST", "/forward", ForwardBackwardOutput, bodies.ForwardBackwardBody)
+OPTIM_STEP = Endpoint("optim_step", "POST", "/optim_step", OptimStepResponse, bodies.OptimStepBody)
+SAVE_STATE = Endpoint("save_state", "POST", "/save_state", SaveWeightsResponse, bodies.SaveBody)
+SAVE_WEIGHTS_FOR_SAMPLER = Endpoint(
+    "save_weights_for_sampler", "POST", "/save_weights_for_sampler", SaveWeightsResponse, bodies.SaveBody
+)
+OPERATIONS: tuple[Endpoint[Any], ...] = (FORWARD_BACKWARD, FORWARD, OPTIM_STEP, SAVE_STATE, SAVE_WEIGHTS_FOR_SAMPLER)
+
+# ------------------------------------------------- trainer: reads
+
+RETRIEVE: Endpoint[dict[str, Any]] = Endpoint("retrieve", "GET", "/operations/{operation_id}", dict)
+HEALTH: Endpoint[dict[str, Any]] = Endpoint("health", "GET", "/health", dict)
+POLICY_VERSION: Endpoint[dict[str, Any]] = Endpoint("policy_version", "GET", "/policy_version", dict)
+STATUS: Endpoint[dict[str, Any]] = Endpoint("status", "GET", "/status", dict)
+
+# ------------------------------------------------- sampler
+
+MODELS = Endpoint("models", "GET", "/v1/models", bodies.ModelList)
+COMPLETIONS: Endpoint[dict[str, Any]] = Endpoint("sample", "POST", "/v1/completions", dict, bodies.CompletionBody)
+
+# ------------------------------------------------- control plane; creates have no key: sent once, reconciled by listing
+
+CREATE_SESSION = Endpoint(
+    "create_session", "POST", "/v1/loops/sessions", bodies.SessionReply, bodies.Nothing, repeatable=False
+)
+GET_SESSION = Endpoint("get_session", "GET", "/v1/loops/sessions/{session_id}", bodies.SessionReply)
+CREATE_RUN = Endpoint("create_run", "POST", "/v1/loops/runs", bodies.RunReply, bodies.CreateRunBody, repeatable=False)
+CREATE_TRAINER = Endpoint(
+    "create_trainer", "POST", "/v1/loops/trainers", bodies.RunReply, bodies.CreateRunBody, repeatable=False
+)
+LIST_RUNS = Endpoint("list_runs", "GET", "/v1/loops/runs", bodies.RunsReply)
+GET_RUN = Endpoint("get_run", "GET", "/v1/loops/runs/{run_id}", bodies.RunReply)
+CREATE_SAMPLER = Endpoint(
+    "create_sampler", "POST", "/v1/loops/samplers", bodies.SamplerReply, bodies.CreateSamplerBody, repeatable=False
+)
+GET_SAMPLER = Endpoint("get_sampler", "GET", "/v1/loops/samplers/{sampler_id}", bodies.SamplerReply)
+LIST_CHECKPOINTS = Endpoint("list_checkpoints", "GET", "/v1/loops/checkpoints", bodies.CheckpointsReply)

@@ -1,0 +1,131 @@
+"""Status and body to error class, and back: the one place that knows how the servers say no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from loops_sdk._wire.codec import loads
+from loops_sdk.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ClientClosedError,
+    InvalidInputError,
+    LoopsError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RemoteOpError,
+    ServerFailureError,
+    ServerShutdownError,
+    StatusError,
+)
+
+_CLASSES: Mapping[int, type[StatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: BadRequestError,
+    415: BadRequestError,
+    422: BadRequestError,
+    429: OverloadedError,
+    503: ServerShutdownError,
+}
+
+_ADVICE: Mapping[int, str] = {
+    401: "check the API key: set BASETEN_API_KEY or pass api_key=",
+    403: "this key may not do that: it needs the training-management permission",
+}
+
+_MOST_TEXT = 2000
+
+
+def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> StatusError:
+    """The error that a status outside 200-299 stands for.
+
+    Args:
+        headers: with case-insensitive look-up.
+        now: seconds since the epoch, for a ``Retry-After`` that is a date.
+    """
+    message, code = _said(body)
+    kind = _CLASSES.get(status) or (ServerFailureError if status >= 500 else StatusError)
+    text = message or f"the server answered {status} without saying why"
+    if status in _ADVICE:
+        text = f"{text} ({_ADVICE[status]})"
+    return kind(
+        text,
+        status=status,
+        code=code,
+        request_id=headers.get("X-Request-Id"),
+        retry_after=retry_after(headers.get("Retry-After"), now=now),
+    )
+
+
+def retry_after(value: str | None, *, now: float) -> float | None:
+    """Seconds to wait, from either form of the header (RFC 9110, 10.2.3); `None` when absent or unreadable."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def remote_error(reply: Mapping[str, Any]) -> RemoteOpError:
+    """The failure of an operation, from ``{"status": "error", "error": text or object, "error_class": ...}``."""
+    error = reply.get("error")
+    inner: Mapping[str, Any] = error if isinstance(error, dict) else {"message": error}
+    kind = reply.get("error_class") or inner.get("error_class") or inner.get("type")
+    message = inner.get("message") or "the operation failed on the trainer, which gave no reason"
+    return RemoteOpError(str(message), None if kind is None else str(kind))
+
+
+def _said(body: bytes) -> tuple[str | None, str | None]:
+    """Message and code from any of the error bodies in use."""
+    try:
+        data = loads(body)
+    except ProtocolError:
+        text = body.decode("utf-8", "replace").strip()
+        return text[:_MOST_TEXT] or None, None
+    if not isinstance(data, dict):
+        return str(data)[:_MOST_TEXT], None
+    error = data.get("error")
+    if isinstance(error, dict):  # OpenAI: {"error": {"message", "type", "code"}}
+        return _text(error.get("message")), _text(error.get("code") or error.get("type"))
+    code = data.get("error_code") or data.get("code") or (error if data.get("message") else None)
+    return _text(data.get("message") or _detail(data.get("detail")) or error), _text(code)
+
+
+def _detail(detail: Any) -> Any:
+    """FastAPI's list of ``{"loc": [...], "msg": ...}`` as one line; a plain text stays as it is."""
+    if not isinstance(detail, list):
+        return detail
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item.get('loc', []))}: {item.get('msg', item)}"
+        if isinstance(item, dict)
+        else str(item)
+        for item in detail
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)[:_MOST_TEXT]
+
+
+# ---------------------------------------------------------------- the servers' direction
+
+
+def status_of(error: LoopsError) -> int:
+    """The status with which a server answers for `error`."""
+    if isinstance(error, StatusError) and error.status is not None:
+        return error.status
+    if isinstance(error, InvalidInputError):
+        return 422
+    return 503 if isinstance(error, ClientClosedError) else 500
