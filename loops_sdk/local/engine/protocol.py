@@ -11,7 +11,9 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
+from loops_sdk.errors import InvalidInputError
 from loops_sdk.types import AdamParams, Datum, ForwardBackwardOutput, OptimStepResponse, SamplingParams
+from loops_sdk.types._checks import whole
 
 __all__ = ["AdapterConfig", "Generation", "GenerationEngine", "GenerationRequest", "TrainingEngine"]
 
@@ -25,14 +27,21 @@ class AdapterConfig:
         lora_alpha: scale before division by the rank, whatever the rank is.
         seed: seed of A (Kaiming-uniform, B is zero); `None` draws one.
         train_attn, train_mlp, train_unembed: which parts are targets: attention projections, MLP projections, `lm_head`.
+
+    Raises:
+        InvalidInputError: a rank, alpha or seed out of range, or no part at all.
     """
 
-    lora_rank: int = 32
-    lora_alpha: int = 32
-    seed: int | None = None
+    lora_rank: int = attrs.field(default=32, validator=whole(low=1))
+    lora_alpha: int = attrs.field(default=32, validator=whole(low=1))
+    seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0, high=2**63 - 1)))
     train_attn: bool = True
     train_mlp: bool = True
     train_unembed: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.train_attn or self.train_mlp or self.train_unembed):
+            raise InvalidInputError("train_attn, train_mlp, train_unembed: expected at least one to be true")
 
 
 class TrainingEngine(Protocol):

@@ -1,0 +1,25 @@
+"""The torch engines. Importing this page loads torch, transformers and peft; whoever can do without must not import it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loops_sdk.local.engine.torch_engine.models import load
+from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
+
+__all__ = ["TorchTrainingEngine", "load_training_engine"]
+
+
+def load_training_engine(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) -> TorchTrainingEngine:
+    """A training engine over a base model, with a fresh adapter of the default configuration.
+
+    Args:
+        base_model: ``"loops/tiny"``, a folder, a ``.gguf`` file or a hub id.
+        cache_dir: where converted GGUF files are kept.
+        max_seq_len: longest sequence to accept, in tokens; default: the model's context.
+
+    Raises:
+        InvalidInputError: no such model, or one that cannot be trained; see `models.load`.
+        ConnectionFailedError: a hub id that is not cached while the hub cannot be reached.
+    """
+    return TorchTrainingEngine(load(base_model, cache_dir=cache_dir, max_seq_len=max_seq_len))

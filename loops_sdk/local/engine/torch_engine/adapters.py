@@ -1,0 +1,158 @@
+"""The adapter that is trained: PEFT's LoRA layers in float32 with an initialisation of our own, and its files on disk.
+
+What a file holds is decided here; when it is written and who reads it is not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, LoraModel
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from loops_sdk.local.engine.protocol import AdapterConfig
+from loops_sdk.local.engine.torch_engine.heads import LowRank
+from loops_sdk.local.engine.torch_engine.models import BaseModel
+
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "TrainedAdapter"]
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+#: What PEFT puts before a module's path in the names of tensors.
+PREFIX = "base_model.model."
+
+_NAME = "default"
+
+
+class TrainedAdapter:
+    """A LoRA adapter injected into a base model: A drawn, B zero, so that it starts as the identity.
+
+    Args:
+        base: the model, which gets the LoRA layers in place until `remove`.
+        config: rank, alpha, seed and parts.
+
+    Attributes:
+        config: the configuration as PEFT writes it to ``adapter_config.json``.
+        tensors: the trainable tensors under the names PEFT gives them in ``adapter_model.safetensors``, sorted.
+    """
+
+    def __init__(self, base: BaseModel, config: AdapterConfig) -> None:
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=0.0,
+            target_modules=base.linears.targets(config),
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=base.path,
+        )
+        self._tuner = _inject(base, lora)
+        self._layers = {path: m for path, m in base.model.named_modules() if isinstance(m, LoraLayer)}
+        self.config: Mapping[str, Any] = _plain(lora)
+        self.tensors: dict[str, nn.Parameter] = self._named_tensors()
+        self._draw(secrets.randbits(63) if config.seed is None else config.seed)
+
+    def _named_tensors(self) -> dict[str, nn.Parameter]:
+        named = {}
+        for path, layer in sorted(self._layers.items()):
+            for part, modules in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
+                modules[_NAME].weight = nn.Parameter(modules[_NAME].weight.data.float())
+                named[f"{PREFIX}{path}.{part}.weight"] = modules[_NAME].weight
+        return named
+
+    @torch.no_grad()
+    def _draw(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for name, tensor in self.tensors.items():
+            fresh = torch.zeros(tensor.shape)
+            if name.endswith("lora_A.weight"):
+                nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+            tensor.copy_(fresh)
+
+    def pair(self, path: str) -> LowRank | None:
+        """The LoRA pair on the layer at `path`, `None` if that layer is no target."""
+        if path not in self._layers:
+            return None
+        layer = self._layers[path]
+        return LowRank(layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight, float(layer.scaling[_NAME]))
+
+    def save(self, folder: Path) -> None:
+        """Write a PEFT folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(self.tensors, folder / WEIGHTS_FILE)
+        (folder / CONFIG_FILE).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n")
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """The tensors of a PEFT folder that fits this adapter in every name, shape and scale.
+
+        Raises:
+            RuntimeError: it does not, or cannot be read. Says which tensor or setting.
+        """
+        try:
+            saved = json.loads((folder / CONFIG_FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise RuntimeError(f"{folder} holds no adapter ({error})") from None
+        for key in ("r", "lora_alpha", "use_rslora"):
+            if saved.get(key) != self.config[key]:
+                raise RuntimeError(
+                    f"{folder} was saved with {key}={saved.get(key)}, this adapter has {self.config[key]}"
+                )
+        return read_tensors(folder / WEIGHTS_FILE, self.tensors)
+
+    @torch.no_grad()
+    def assign(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `read` gave."""
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+
+    def remove(self) -> None:
+        """Take the LoRA layers out of the model again."""
+        self._tuner.unload()
+
+
+def _inject(base: BaseModel, lora: LoraConfig) -> LoraModel:
+    """Put the layers in. PEFT draws initial values from the global generator, which must not be felt outside."""
+    devices = [base.device] if base.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        return LoraModel(base.model, lora, _NAME)
+
+
+def _plain(lora: LoraConfig) -> dict[str, Any]:
+    """The configuration as JSON values, with the names PEFT writes."""
+    values = {key: sorted(value) if isinstance(value, set) else value for key, value in lora.to_dict().items()}
+    plain: dict[str, Any] = json.loads(json.dumps(values | {"inference_mode": True}))
+    return plain
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as a safetensors file."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+
+
+def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        RuntimeError: it cannot be read, or its names or shapes are not those of `like`.
+    """
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # safetensors raises a class of its own that derives from Exception only
+        raise RuntimeError(f"{path} cannot be read ({error})") from None
+    for name in sorted(tensors.keys() ^ like.keys()):
+        raise RuntimeError(f"{path} {'has an unknown' if name in tensors else 'lacks the'} tensor {name}")
+    for name, tensor in tensors.items():
+        if tensor.shape != like[name].shape:
+            raise RuntimeError(f"{path}: {name} has shape {list(tensor.shape)}, expected {list(like[name].shape)}")
+    return tensors

@@ -1,0 +1,87 @@
+"""The linear layers of a transformer by where they sit: attention, MLP, unembedding. Knows names and shapes, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from loops_sdk.errors import InvalidInputError
+from loops_sdk.local.engine.protocol import AdapterConfig
+
+__all__ = ["Linears", "Part", "head_path", "sizes"]
+
+Part = Literal["attn", "mlp", "unembed"]
+
+#: Parts of a module's path that mark attention; within the layers of a decoder every other projection is the MLP's.
+_ATTENTION = ("attn", "attention")
+#: Layers that choose experts; an adapter on them changes the routing, which none of the three flags means.
+_ROUTERS = ("gate", "router", "shared_expert_gate")
+
+
+def sizes(module: nn.Module) -> tuple[int, int] | None:
+    """Inputs and outputs of a linear layer (also GPT-2's transposed one), `None` for any other module."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, Conv1D):
+        return int(module.weight.shape[0]), int(module.weight.shape[1])
+    return None
+
+
+def head_path(model: PreTrainedModel) -> str:
+    """Path of the layer that scores the vocabulary.
+
+    Raises:
+        InvalidInputError: the model has none, or it is no linear layer.
+    """
+    head = model.get_output_embeddings()
+    for path, module in model.named_modules():
+        if module is head and sizes(module) is not None:
+            return path
+    raise InvalidInputError(f"base_model: {type(model).__name__} has no linear layer that scores the vocabulary")
+
+
+@attrs.frozen
+class Linears:
+    """The linear layers that an adapter can be put on, as they were before there was one.
+
+    Attributes:
+        architecture: class name of the model, for messages.
+        parts: part of each layer by its path.
+        paths: paths of all modules.
+    """
+
+    architecture: str
+    parts: Mapping[str, Part]
+    paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Linears:
+        """Find them. Layers outside the repeated blocks (projections of embeddings) and routers are none of the three."""
+        head = head_path(model)
+        parts: dict[str, Part] = {head: "unembed"}
+        for path, module in model.named_modules():
+            names = path.split(".")
+            in_block = any(name.isdigit() for name in names)
+            if path != head and in_block and sizes(module) is not None and names[-1] not in _ROUTERS:
+                parts[path] = "attn" if any(mark in name for name in names for mark in _ATTENTION) else "mlp"
+        return cls(type(model).__name__, parts, tuple(path for path, _ in model.named_modules()))
+
+    def targets(self, config: AdapterConfig) -> list[str]:
+        """The `target_modules` of a PEFT configuration for the chosen parts: last names where these say it all, else paths.
+
+        Raises:
+            InvalidInputError: a chosen part has no linear layer in this model.
+        """
+        flags: dict[Part, bool] = {"attn": config.train_attn, "mlp": config.train_mlp, "unembed": config.train_unembed}
+        for part, wanted in flags.items():
+            if wanted and part not in self.parts.values():
+                raise InvalidInputError(f"train_{part}: {self.architecture} has no linear layers of this kind")
+        chosen = {path for path, part in self.parts.items() if flags[part]}
+        names = {path.rpartition(".")[2] for path in chosen}
+        meant = {path for path in self.paths if path.rpartition(".")[2] in names}
+        return sorted(names if meant == chosen else chosen)
