@@ -1,0 +1,82 @@
+"""What importing costs: both front doors against their own foundations, each in a fresh interpreter, interleaved.
+
+The ratio that counts is `import loops_sdk` over `import aiohttp, attrs, cattrs, orjson`; goal: at most 1.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+GOAL = 1.3
+SUBJECTS = {
+    "foundation": "import aiohttp, attrs, cattrs, orjson",
+    "loops_sdk": "import loops_sdk",
+    "loops_sdk_sync": "import loops_sdk_sync",
+}
+PROBE = """
+import json, resource, sys, time
+started = time.perf_counter()
+{statement}
+seconds = time.perf_counter() - started
+rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([seconds * 1e3, len(sys.modules), rss / 1024]))
+"""
+
+
+def probe(statement: str) -> list[float]:
+    """Milliseconds, number of modules and peak RSS in MiB of one statement in a fresh interpreter."""
+    command = [sys.executable, "-c", PROBE.format(statement=statement)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return [float(value) for value in json.loads(done.stdout)]
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def measure(repeats: int) -> dict[str, Any]:
+    for statement in SUBJECTS.values():
+        probe(statement)  # writes the bytecode, warms the disk cache
+    rounds = [{name: probe(statement) for name, statement in SUBJECTS.items()} for _ in range(repeats)]
+    return {
+        name: {
+            "ms": spread([one[name][0] for one in rounds]),
+            "ratio": spread([one[name][0] / one["foundation"][0] for one in rounds]),
+            "modules": rounds[0][name][1],
+            "rss_mib": spread([one[name][2] for one in rounds]),
+        }
+        for name in SUBJECTS
+    }
+
+
+def show(measured: dict[str, Any]) -> None:
+    print(f"{'import':<16}{'ms median (min-max)':>24}{'ratio median (min-max)':>26}{'modules':>9}{'RSS MiB':>9}")
+    for name, row in measured.items():
+        ms, ratio = row["ms"], row["ratio"]
+        times = f"{ms['median']:.0f} ({ms['min']:.0f}-{ms['max']:.0f})"
+        ratios = f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
+        print(f"{name:<16}{times:>24}{ratios:>26}{row['modules']:>9.0f}{row['rss_mib']['median']:>9.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=15, help="interleaved rounds (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    options = parser.parse_args()
+    details = measure(options.repeats)
+    show(details)
+    ratio = details["loops_sdk"]["ratio"]["median"]
+    print(f"goal: loops_sdk at most {GOAL} x its foundation; measured {ratio:.2f}")
+    if options.json:
+        row = {"goal": GOAL, "measured": ratio, "met": ratio <= GOAL}
+        options.json.write_text(json.dumps({"rows": {"imports": row}, "details": details}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

