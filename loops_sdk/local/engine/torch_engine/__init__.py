@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loops_sdk.local.engine.torch_engine.generation import MAX_ROWS, TorchGenerationEngine
 from loops_sdk.local.engine.torch_engine.models import load
 from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
 
-__all__ = ["TorchTrainingEngine", "load_training_engine"]
+__all__ = ["TorchGenerationEngine", "TorchTrainingEngine", "load_generation_engine", "load_training_engine"]
 
 
 def load_training_engine(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) -> TorchTrainingEngine:
@@ -23,3 +24,18 @@ def load_training_engine(base_model: str, *, cache_dir: Path, max_seq_len: int |
         ConnectionFailedError: a hub id that is not cached while the hub cannot be reached.
     """
     return TorchTrainingEngine(load(base_model, cache_dir=cache_dir, max_seq_len=max_seq_len))
+
+
+def load_generation_engine(base_model: str, *, cache_dir: Path, max_rows: int = MAX_ROWS) -> TorchGenerationEngine:
+    """A generation engine over a base model, with no adapter loaded.
+
+    Args:
+        base_model: ``"loops/tiny"``, a folder, a ``.gguf`` file or a hub id.
+        cache_dir: where converted GGUF files are kept.
+        max_rows: continuations that are decoded together; more wait in the order in which they came.
+
+    Raises:
+        InvalidInputError: no such model, or one that cannot be sampled from; see `models.load`.
+        ConnectionFailedError: a hub id that is not cached while the hub cannot be reached.
+    """
+    return TorchGenerationEngine(load(base_model, cache_dir=cache_dir), max_rows=max_rows)

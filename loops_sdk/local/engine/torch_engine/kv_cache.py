@@ -1,0 +1,144 @@
+"""Keys and values of the rows that are being decoded, in buffers where rows join, leave and grow without a copy per step.
+
+All rows end at the same column, so a step writes one column for everybody; a row's first column depends on its length.
+The cache knows columns and rows; whose they are is the batch's business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+__all__ = ["RowCache"]
+
+_COLUMNS = 64  #: fewest columns of a buffer; more are added by doubling
+
+
+class RowCache(Cache):
+    """A transformers cache whose rows come from prefilled caches.
+
+    Attributes:
+        first: first column of each row, by row.
+        end: the column after the last one.
+    """
+
+    def __init__(self) -> None:
+        self.first: list[int] = []
+        self.end = 0
+        self._rows = self._columns = 0
+        super().__init__(layers=[])
+
+    @property
+    def start(self) -> int:
+        """The first column that any row uses."""
+        return min(self.first, default=self.end)
+
+    @property
+    def width(self) -> int:
+        """Columns in use."""
+        return self.end - self.start
+
+    def join(self, prefilled: DynamicCache, row: int, length: int, copies: int) -> None:
+        """Add `copies` rows with the first `length` columns of one row of a right-padded cache."""
+        if not self.layers:
+            self.layers = [_RowLayer(self, source) for source in prefilled.layers]
+        count, rows = len(self.first), len(self.first) + copies
+        if rows > self._rows or length > self.end:
+            self._lay_out(max(rows, self._rows), max(length, self.width))
+        for layer, source in zip(self.layers, prefilled.layers, strict=True):
+            layer.write(source, row, length, slice(count, rows))
+        self.first += [self.end - length] * copies
+
+    def prepare(self) -> None:
+        """Make room for the column that the next pass writes."""
+        if self.end >= self._columns:
+            self._lay_out(self._rows, self.width)
+
+    def advance(self) -> None:
+        """Count the column that a pass over all rows has written."""
+        self.end += 1
+
+    def _lay_out(self, rows: int, end: int) -> None:
+        """New buffers for `rows` rows, in which the columns in use end at `end` and may double before the next move."""
+        columns, move = max(_COLUMNS, 2 * end), end - self.end
+        moved = [layer.moved(rows, columns, move) for layer in self.layers]  # all or nothing: memory may run out
+        for layer, (keys, values) in zip(self.layers, moved, strict=True):
+            layer.keys, layer.values = keys, values
+        self.first = [column + move for column in self.first]
+        self.end, self._rows, self._columns = end, rows, columns
+
+    def drop(self, row: int) -> None:
+        """Remove a row; the last one takes its place."""
+        last = len(self.first) - 1
+        if row != last:
+            for layer in self.layers:
+                layer.move(last, row)
+        self.first[row] = self.first[last]
+        self.first.pop()
+
+    def mask(self, device: torch.device) -> Tensor | None:
+        """What each row may attend to in the next pass, ``[rows, width + 1]``; `None` if that is everything."""
+        start = self.start
+        if all(first == start for first in self.first):
+            return None
+        columns = torch.arange(start, self.end + 1, device=device)
+        return columns >= torch.tensor(self.first, device=device)[:, None]
+
+
+class _RowLayer(CacheLayerMixin):
+    """Buffers ``[rows, heads, columns, size]`` of one layer. Always finite: masked garbage times zero must be zero."""
+
+    is_sliding = False
+
+    def __init__(self, cache: RowCache, like: Any) -> None:
+        super().__init__()
+        self._cache = cache
+        self.keys, self.values = like.keys[:0], like.values[:0]
+        self.is_initialized = True
+
+    def moved(self, rows: int, columns: int, move: int) -> tuple[Tensor, Tensor]:
+        """New buffers with the columns in use moved by `move`."""
+        return self._moved(self.keys, rows, columns, move), self._moved(self.values, rows, columns, move)
+
+    def _moved(self, old: Tensor, rows: int, columns: int, move: int) -> Tensor:
+        count, start, end = len(self._cache.first), self._cache.start, self._cache.end
+        new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
+        new[:count, :, start + move : end + move] = old[:count, :, start:end]
+        return new
+
+    def write(self, source: Any, row: int, length: int, rows: slice) -> None:
+        """Copy one prefilled row into `rows` so that it ends where all rows end."""
+        columns = slice(self._cache.end - length, self._cache.end)
+        self.keys[rows, :, columns] = source.keys[row : row + 1, :, :length]
+        self.values[rows, :, columns] = source.values[row : row + 1, :, :length]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy one row over another."""
+        columns = slice(self._cache.start, self._cache.end)
+        self.keys[target, :, columns] = self.keys[source, :, columns]
+        self.values[target, :, columns] = self.values[source, :, columns]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the new column of every row; return all columns in use."""
+        rows, start, end = key_states.shape[0], self._cache.start, self._cache.end
+        self.keys[:rows, :, end : end + 1] = key_states
+        self.values[:rows, :, end : end + 1] = value_states
+        return self.keys[:rows, :, start : end + 1], self.values[:rows, :, start : end + 1]
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing: buffers are made when a row joins."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns that a pass sees, and the offset of the first one."""
+        return self._cache.width + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Columns in use."""
+        return self._cache.width
+
+    def get_max_length(self) -> int:
+        """Unbounded."""
+        return -1
