@@ -128,7 +128,9 @@ class LoopsError(Exception):
 
 
 class InvalidInputError(LoopsError, ValueError):
-    """An argument is wrong. Raised before anything is sent; the message names the argument, what was given, what is wanted."""
+    """An argument is wrong. Raised before anything is sent; the message names the argument, what was given, what is
+    wanted.
+    """
 
 
 class ClientClosedError(LoopsError, RuntimeError):
@@ -144,15 +146,21 @@ class ProtocolError(LoopsError):
 
 
 class RequestTimeoutError(LoopsError, TimeoutError):
-    """One request or one wait ran out of its time. The operation itself, if any, goes on; its future can be asked again."""
+    """One request or one wait ran out of its time. The operation itself, if any, goes on; its future can be asked
+    again.
+    """
 
 
 class OperationTimeoutError(RequestTimeoutError):
-    """A trainer operation did not finish within its deadline. Ask its future again, or resume it with `operation_id`."""
+    """A trainer operation did not finish within its deadline. Ask its future again, or resume it with
+    `operation_id`.
+    """
 
 
 class WeightsNotReadyError(LoopsError, RuntimeError):
-    """No sampler replica reported the wanted policy version in time, or one answered with older weights than were asked for."""
+    """No sampler replica reported the wanted policy version in time, or one answered with older weights than were
+    asked for.
+    """
 
 
 class DeploymentFailedError(LoopsError, RuntimeError):
@@ -180,7 +188,9 @@ class NotFoundError(StatusError):
 
 
 class UnknownRequestError(NotFoundError):
-    """404 for an operation id: the trainer restarted or has dropped the result. Resubmitting with the same key is safe."""
+    """404 for an operation id: the trainer restarted or has dropped the result. Resubmitting with the same key is
+    safe.
+    """
 
 
 class OverloadedError(StatusError):
@@ -188,7 +198,9 @@ class OverloadedError(StatusError):
 
 
 class ServerFailureError(StatusError):
-    """5xx: the server failed. Retried by the client where repeating is safe; this is what is left after the last try."""
+    """5xx: the server failed. Retried by the client where repeating is safe; this is what is left after the last
+    try.
+    """
 
 
 class ServerShutdownError(ServerFailureError):
@@ -196,7 +208,9 @@ class ServerShutdownError(ServerFailureError):
 
 
 class RemoteOpError(LoopsError, RuntimeError):
-    """The operation was accepted and then failed on the trainer. `error_class` is the class name the trainer reported."""
+    """The operation was accepted and then failed on the trainer. `error_class` is the class name the trainer
+    reported.
+    """
 
     def __init__(self, message: str, error_class: str | None = None, **fields: Any) -> None:
         super().__init__(message, **fields)

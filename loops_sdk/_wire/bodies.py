@@ -12,8 +12,8 @@ from loops_sdk.types import AdamParams, Checkpoint, Datum, Run, Sampler, Session
 
 
 @attrs.frozen
-class Nothing:
-    """An empty JSON object."""
+class CreateSessionBody:
+    training_project_id: str | None = None
 
 
 @attrs.frozen

@@ -1,7 +1,8 @@
 """Values to JSON bytes and back: one cattrs converter, with a short cut for arrays of tokens and numbers.
 
-Arrays go out through orjson as they are and come in as one numpy call per tensor. Fields that are not known are ignored in
-replies; the servers read requests with `decode_request`, which refuses them, so that a misspelt parameter is heard of.
+Arrays go out through orjson as they are and come in as one numpy call per tensor. Fields that are not known are
+ignored in replies; the servers read requests with `decode_request`, which refuses them, so that a misspelt parameter
+is heard of.
 """
 
 from __future__ import annotations

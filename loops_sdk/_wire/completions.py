@@ -1,4 +1,6 @@
-"""The sampler's completion: from its reply to a `SampleResult`, in all the variants that vLLM versions and gateways write."""
+"""The sampler's completion: from its reply to a `SampleResult`, in all the variants that vLLM versions and gateways
+write.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The table of calls: name, method, path, what goes in, what comes out, and whether a lost answer may simply be asked for again."""
+"""The table of calls: name, method, path, what goes in, what comes out, and whether a lost answer may simply be asked
+for again.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,9 @@ COMPLETIONS: Endpoint[dict[str, Any]] = Endpoint("sample", "POST", "/v1/completi
 
 # ------------------------------------------------- control plane; creates have no key: sent once, reconciled by listing
 
-CREATE_SESSION = Endpoint(
-    "create_session", "POST", "/v1/loops/sessions", bodies.SessionReply, bodies.Nothing, repeatable=False
-)
+# (a session that nobody heard of costs nothing, so opening one may be repeated)
+
+CREATE_SESSION = Endpoint("create_session", "POST", "/v1/loops/sessions", bodies.SessionReply, bodies.CreateSessionBody)
 GET_SESSION = Endpoint("get_session", "GET", "/v1/loops/sessions/{session_id}", bodies.SessionReply)
 CREATE_RUN = Endpoint("create_run", "POST", "/v1/loops/runs", bodies.RunReply, bodies.CreateRunBody, repeatable=False)
 CREATE_TRAINER = Endpoint(

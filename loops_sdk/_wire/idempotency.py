@@ -1,4 +1,6 @@
-"""One key per logical operation: made once, sent with every attempt, remembered by the server with what it stood for."""
+"""One key per logical operation: made once, sent with every attempt, remembered by the server with what it stood
+for.
+"""
 
 from __future__ import annotations
 
@@ -14,5 +16,7 @@ def new_key() -> str:
 
 
 def fingerprint(path: str, body: bytes) -> bytes:
-    """What a key stood for: the same key with another fingerprint is a mistake of the caller (draft-ietf-httpapi-idempotency-key)."""
+    """What a key stood for: the same key with another fingerprint is a mistake of the caller
+    (draft-ietf-httpapi-idempotency-key).
+    """
     return hashlib.blake2b(body, key=path.encode()[:64], digest_size=16).digest()

@@ -1,8 +1,8 @@
 """Which operation to ask for next, as a machine without clock or network.
 
-A trainer works through its operations one at a time and in order, so asking for the few at the head of the queue is enough,
-however many wait behind them. The machine also decides how long to stay away from a server that fails, and when an
-operation has had its time.
+A trainer works through its operations one at a time and in order, so asking for the few at the head of the queue is
+enough, however many wait behind them. The machine also decides how long to stay away from a server that fails, and
+when an operation has had its time.
 """
 
 from __future__ import annotations

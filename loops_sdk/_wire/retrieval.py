@@ -62,5 +62,7 @@ def read_retrieval(status: int, headers: Mapping[str, str], body: bytes, *, now:
 def _refused(status: int, headers: Mapping[str, str], body: bytes, now: float) -> Retrieval:
     error: LoopsError = error_from_response(status, headers, body, now=now)
     if status == 404:
-        return Failed(UnknownRequestError(f"the trainer does not know this operation: {error.message}", **error.context()))
+        return Failed(
+            UnknownRequestError(f"the trainer does not know this operation: {error.message}", **error.context())
+        )
     return Trouble(error) if is_transient(error) else Failed(error)

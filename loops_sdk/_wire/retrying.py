@@ -15,7 +15,8 @@ from loops_sdk.errors import (
     StatusError,
 )
 
-#: Codes of connection failures that trying again does not mend: a name that does not resolve, a certificate that is wrong.
+#: Codes of connection failures that trying again does not mend: a name that does not resolve, a certificate that is
+#: wrong.
 FINAL_CODES = frozenset({"dns", "tls"})
 
 

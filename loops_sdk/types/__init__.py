@@ -7,6 +7,7 @@ from loops_sdk.types.checkpoints import (
     CheckpointPath,
     LoraConfig,
 )
+from loops_sdk.types.deployments import LocalDeployment
 from loops_sdk.types.inputs import Datum, EncodedTextChunk, ImageChunk, ModelInput
 from loops_sdk.types.sampling import SampledSequence, SampleResult, SamplingParams
 from loops_sdk.types.sessions import InstanceType, Run, Sampler, Session, Status, User
@@ -15,6 +16,7 @@ from loops_sdk.types.training import (
     AdamParams,
     ForwardBackwardOutput,
     GetInfoResponse,
+    LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
 )
@@ -31,7 +33,9 @@ __all__ = [
     "GetInfoResponse",
     "ImageChunk",
     "InstanceType",
+    "LocalDeployment",
     "LoraConfig",
+    "LossFn",
     "ModelInput",
     "OptimStepResponse",
     "Run",

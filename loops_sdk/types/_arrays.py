@@ -44,7 +44,12 @@ def _raw_array(value: Any, name: str) -> NDArray[Any]:
         raise InvalidInputError(f"{name}: expected numbers in a regular shape, got {_shown(value)} ({error})") from None
     if array.size == 0 and not isinstance(value, np.ndarray):
         return array.astype("int64")
-    if array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.size and int(array.max()) > np.iinfo("int64").max:
+    if (
+        array.dtype.kind == "u"
+        and array.dtype.itemsize == 8
+        and array.size
+        and int(array.max()) > np.iinfo("int64").max
+    ):
         raise InvalidInputError(f"{name}: {int(array.max())} does not fit into int64")
     if array.dtype.kind not in "iufb":
         raise InvalidInputError(f"{name}: expected integers or floats, got {_shown(value)}")

@@ -20,7 +20,8 @@ def check_name(argument: str, value: object) -> str:
     """A checkpoint or run name: 1 to 255 of ``A-Z a-z 0-9 . _ -``, starting with a letter or digit."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InvalidInputError(
-            f"{argument}: expected 1 to 255 letters, digits, '.', '_' or '-', starting with a letter or digit; got {value!r}"
+            f"{argument}: expected 1 to 255 letters, digits, '.', '_' or '-', starting with a letter or digit; "
+            f"got {value!r}"
         )
     return value
 
@@ -49,8 +50,8 @@ class CheckpointPath:
         match = _URI.fullmatch(path) if isinstance(path, str) else None
         if match is None:
             raise InvalidInputError(
-                f"{argument}: expected bt://loops:<run_id>/weights/<name> or bt://loops:<run_id>/sampler_weights/<name>, "
-                f"got {path!r}"
+                f"{argument}: expected bt://loops:<run_id>/weights/<name> or "
+                f"bt://loops:<run_id>/sampler_weights/<name>, got {path!r}"
             )
         kind: Literal["weights", "sampler_weights"] = "weights" if match["kind"] == "weights" else "sampler_weights"
         return cls(check_name(argument, match["run_id"]), kind, check_name(argument, match["name"]))

@@ -66,7 +66,9 @@ def _check_base64(_instance: object, _attribute: object, value: Any) -> None:
     try:
         base64.b64decode(value, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
-        raise InvalidInputError(f"data: expected the image as base64 text, got {type(value).__name__} ({error})") from None
+        raise InvalidInputError(
+            f"data: expected the image as base64 text, got {type(value).__name__} ({error})"
+        ) from None
 
 
 def _check_format(_instance: object, _attribute: object, value: Any) -> None:

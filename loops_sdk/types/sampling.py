@@ -74,9 +74,10 @@ class SampleResult:
     Attributes:
         sequences: `num_samples` continuations.
         policy_version: number of optimizer steps in the weights that sampled; `None` when the sampler does not say.
-        prompt_logprobs: for each prompt token its log-probability given those before it, entry 0 `None`; only when asked for.
-        topk_prompt_logprobs: for each prompt position the most probable tokens as ``{token id: logprob}``, entry 0 `None`;
-            only when asked for.
+        prompt_logprobs: for each prompt token its log-probability given those before it, entry 0 `None`; only when
+            asked for.
+        topk_prompt_logprobs: for each prompt position the most probable tokens as ``{token id: logprob}``, entry 0
+            `None`; only when asked for.
         prompt_token_ids: the prompt as the sampler read it.
     """
 

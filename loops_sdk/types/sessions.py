@@ -61,7 +61,9 @@ class Sampler:
 
 @attrs.frozen
 class Run:
-    """A training run: one adapter on one trainer. `base_url` is the trainer's address; `sampler` is the paired sampler."""
+    """A training run: one adapter on one trainer. `base_url` is the trainer's address; `sampler` is the paired
+    sampler.
+    """
 
     id: str
     session_id: str

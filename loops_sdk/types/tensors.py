@@ -37,7 +37,8 @@ class TensorData:
         shape: the dimensions as a tuple.
 
     Raises:
-        InvalidInputError: values that are not numbers, fractions for `int64`, an unknown dtype, a shape that does not fit.
+        InvalidInputError: values that are not numbers, fractions for `int64`, an unknown dtype, a shape that does not
+            fit.
     """
 
     data: NDArray[Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from loops_sdk.types._checks import number
@@ -11,14 +13,19 @@ __all__ = [
     "AdamParams",
     "ForwardBackwardOutput",
     "GetInfoResponse",
+    "LossFn",
     "OptimStepResponse",
     "SaveWeightsResponse",
 ]
 
+#: The losses a trainer knows: supervised (`cross_entropy`) and policy-gradient ones.
+LossFn = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "dppo"]
+
 
 @attrs.frozen
 class AdamParams:
-    """Parameters of one Adam step (AdamW: the weight decay is decoupled, arXiv 1711.05101). All apply to that step only.
+    """Parameters of one Adam step (AdamW: the weight decay is decoupled, arXiv 1711.05101). All apply to that step
+    only.
 
     Args:
         learning_rate: step size, >= 0.
@@ -44,14 +51,16 @@ class ForwardBackwardOutput:
     Attributes:
         loss: the plain sum of the loss over all positions of all datums, not divided by anything.
         metrics: numbers by name. Keys that end in ``:sum`` add up over the parts of a batch that is sent in pieces.
-        loss_fn_outputs: one dict per datum, in the order of the input: ``logprobs`` of the targets (0.0 where ignored) and
-            ``elementwise_loss``, both float32 with one value per position.
+        loss_fn_outputs: one dict per datum, in the order of the input: ``logprobs`` of the targets (0.0 where
+            ignored) and ``elementwise_loss``, both float32 with one value per position.
         loss_fn_output_type: the server's name for the shape of `loss_fn_outputs`, when it gives one.
     """
 
     loss: float
     metrics: dict[str, float] = attrs.field(factory=dict)
-    loss_fn_outputs: list[dict[str, TensorData]] = attrs.field(factory=list, repr=lambda value: f"<{len(value)} datums>")
+    loss_fn_outputs: list[dict[str, TensorData]] = attrs.field(
+        factory=list, repr=lambda value: f"<{len(value)} datums>"
+    )
     loss_fn_output_type: str | None = None
 
 
@@ -60,8 +69,8 @@ class OptimStepResponse:
     """The result of `optim_step`.
 
     Attributes:
-        metrics: ``step`` (number of steps applied so far), ``learning_rate`` (also as ``lr``), ``grad_norm`` (global norm
-            before clipping), and whatever else the trainer reports, all floats.
+        metrics: ``step`` (number of steps applied so far), ``learning_rate`` (also as ``lr``), ``grad_norm`` (global
+            norm before clipping), and whatever else the trainer reports, all floats.
     """
 
     metrics: dict[str, float] = attrs.field(factory=dict)
@@ -74,10 +83,12 @@ class SaveWeightsResponse:
     Attributes:
         path: ``bt://loops:<run_id>/weights/<name>`` or ``bt://loops:<run_id>/sampler_weights/<name>``.
         type: ``"save_weights"``.
+        policy_version: number of optimizer steps in the weights that were saved; `None` when the trainer does not say.
     """
 
     path: str
     type: str = "save_weights"
+    policy_version: int | None = None
 
 
 @attrs.frozen
@@ -93,5 +104,3 @@ class GetInfoResponse:
     base_model: str
     lora_rank: int
     max_seq_len: int | None = None
-
-

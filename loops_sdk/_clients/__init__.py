@@ -1,0 +1,1 @@
+"""What users call: the clients of service, trainer and sampler."""

@@ -1,0 +1,125 @@
+"""The control plane: sessions, runs, samplers and checkpoints. It decides what to do when the answer to a create is
+lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from loops_sdk._net.caller import Patience
+from loops_sdk._net.network import Network
+from loops_sdk._wire import codec, endpoints
+from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
+from loops_sdk._wire.endpoints import Endpoint
+from loops_sdk.errors import ConnectionFailedError, LoopsError, RequestTimeoutError
+from loops_sdk.types import Checkpoint, Run, Sampler, Session
+
+T = TypeVar("T")
+
+#: How long to look for the result of a create whose answer was lost.
+_RECONCILE = 60.0
+
+
+class ControlPlane:
+    """Calls of the control plane at `base_url`."""
+
+    def __init__(self, base_url: str, network: Network) -> None:
+        self.base_url = base_url
+        self._network = network
+        self._seen: set[str] = set()
+        network.transport.trust(base_url)
+
+    async def create_session(self, training_project_id: str | None) -> Session:
+        """Open a session."""
+        body = CreateSessionBody(training_project_id)
+        reply = await self._post(endpoints.CREATE_SESSION, body, Patience(total=60.0))
+        return reply.session
+
+    async def create_run(self, body: CreateRunBody, *, with_sampler: bool, timeout: float) -> Run:
+        """Provision a trainer, with its sampler if wanted. Sent once; a lost answer is looked up among the session's
+        runs.
+        """
+        endpoint = endpoints.CREATE_RUN if with_sampler else endpoints.CREATE_TRAINER
+        known = {run.id for run in await self._runs_of(body.session_id)} | self._seen
+        try:
+            run = (await self._post(endpoint, body, Patience(total=timeout))).run
+        except LoopsError as error:
+            error.add_context(session_id=body.session_id)
+            found = await self._recovered(error, lambda: self._new_run(body, known))
+            if found is None:
+                raise
+            run = found
+        self._seen.add(run.id)
+        self._network.transport.trust(run.base_url, named_by=self.base_url)
+        return run
+
+    async def get_run(self, run_id: str) -> Run:
+        """A run with its paired sampler."""
+        run = (await self._get(endpoints.GET_RUN, run_id=run_id)).run
+        self._network.transport.trust(run.base_url, named_by=self.base_url)
+        return run
+
+    async def create_sampler(self, body: CreateSamplerBody, *, timeout: float) -> Sampler:
+        """Provision a sampler. Sent once; a lost answer is looked up on the run it was to be paired with."""
+        try:
+            sampler = (await self._post(endpoints.CREATE_SAMPLER, body, Patience(total=timeout))).sampler
+        except LoopsError as error:
+            error.add_context(session_id=body.session_id, run_id=body.run_id)
+            found = await self._recovered(error, lambda: self._sampler_of(body.run_id))
+            if found is None:
+                raise
+            sampler = found
+        return self._trusted(sampler)
+
+    async def get_sampler(self, sampler_id: str) -> Sampler:
+        """A sampler with its state."""
+        return self._trusted((await self._get(endpoints.GET_SAMPLER, sampler_id=sampler_id)).sampler)
+
+    async def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
+        """The checkpoints of a run."""
+        endpoint = endpoints.LIST_CHECKPOINTS
+        url = endpoint.url(self.base_url)
+        return (await self._network.caller.call(endpoint, url, params={"run_id": run_id})).checkpoints
+
+    async def _post(self, endpoint: Endpoint[T], body: object, patience: Patience) -> T:
+        url = endpoint.url(self.base_url)
+        return await self._network.caller.call(endpoint, url, patience=patience, body=codec.encode(body))
+
+    async def _get(self, endpoint: Endpoint[T], **parts: str) -> T:
+        return await self._network.caller.call(endpoint, endpoint.url(self.base_url, **parts))
+
+    async def _runs_of(self, session_id: str) -> list[Run]:
+        endpoint = endpoints.LIST_RUNS
+        runs = (await self._network.caller.call(endpoint, endpoint.url(self.base_url))).runs
+        return [run for run in runs if run.session_id == session_id]
+
+    async def _new_run(self, body: CreateRunBody, known: set[str]) -> Run | None:
+        found = [run for run in await self._runs_of(body.session_id) if run.id not in known]
+        return next((run for run in found if run.base_model == body.base_model), None)
+
+    async def _sampler_of(self, run_id: str | None) -> Sampler | None:
+        return (await self.get_run(run_id)).sampler if run_id is not None else None
+
+    async def _recovered(self, error: LoopsError, look: Callable[[], Awaitable[T | None]]) -> T | None:
+        """What a create made although its answer was lost; `None` when it made nothing or was refused."""
+        if not _answer_lost(error):
+            return None
+        end = time.monotonic() + _RECONCILE
+        while True:
+            if (found := await look()) is not None or time.monotonic() > end:
+                return found
+            await asyncio.sleep(2.0)
+
+    def _trusted(self, sampler: Sampler) -> Sampler:
+        self._network.transport.trust(sampler.base_url, named_by=self.base_url)
+        return sampler
+
+
+def _answer_lost(error: LoopsError) -> bool:
+    """Whether the server may have done what was asked without our hearing of it."""
+    if isinstance(error, ConnectionFailedError):
+        return error.code == "reset"
+    return isinstance(error, RequestTimeoutError) or error.status in (502, 504)

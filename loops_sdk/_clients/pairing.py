@@ -1,0 +1,60 @@
+"""The sampler that is paired with a trainer: made on first need, once, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from loops_sdk._clients.control import ControlPlane
+from loops_sdk._clients.readiness import sampler_ready
+from loops_sdk._wire.bodies import CreateSamplerBody
+from loops_sdk.errors import InvalidInputError
+from loops_sdk.types import GetInfoResponse, LocalDeployment, Run
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class PairedSampler:
+    """Knows where the paired sampler is, or how to get one."""
+
+    def __init__(self, deployment: LocalDeployment | None) -> None:
+        self._deployment = deployment
+        self._make: Callable[[], Awaitable[LocalDeployment]] | None = None
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    def of_run(
+        cls, control: ControlPlane, run: Run, info: GetInfoResponse, *, timeout: float, ready_timeout: float
+    ) -> Self:
+        """The sampler that the run has already, or one that is provisioned when it is first needed."""
+
+        async def make() -> LocalDeployment:
+            sampler = (await control.get_run(run.id)).sampler
+            if sampler is None:
+                body = CreateSamplerBody(run.session_id, run_id=run.id, max_seq_length=info.max_seq_len)
+                sampler = await control.create_sampler(body, timeout=timeout)
+            ready = await sampler_ready(sampler, control, ready_timeout, session_id=run.session_id, run_id=run.id)
+            return LocalDeployment(ready.base_url)
+
+        self = cls(None)
+        self._make = make
+        return self
+
+    async def deployment(self) -> LocalDeployment:
+        """Where it is; waits until it is ready.
+
+        Raises:
+            InvalidInputError: the trainer was given by address, without a sampler.
+            DeploymentFailedError, RequestTimeoutError: it does not come up.
+        """
+        async with self._lock:
+            if self._deployment is None:
+                if self._make is None:
+                    raise InvalidInputError(
+                        "paired_sampling_deployment: this client was made from an address without a paired sampler; "
+                        "pass paired_sampling_deployment=LocalDeployment(base_url)"
+                    )
+                self._deployment = await self._make()
+            return self._deployment

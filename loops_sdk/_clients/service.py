@@ -1,0 +1,203 @@
+"""`ServiceClient`: the way in. It opens a session and hands out training clients that share its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from loops_sdk._clients.control import ControlPlane
+from loops_sdk._clients.readiness import trainer_ready
+from loops_sdk._clients.training import TrainingClient
+from loops_sdk._net.network import Network
+from loops_sdk._wire.bodies import CreateRunBody
+from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError
+from loops_sdk.instrumentation import Observer
+from loops_sdk.types import Checkpoint, GetInfoResponse
+from loops_sdk.types._checks import check_int, check_number, check_text
+from loops_sdk.types.checkpoints import check_name
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+_BASE_URL = "LOOPS_BASE_URL"
+_DEFAULT_BASE_URL = "https://api.baseten.co"
+_WARM_START = "LOOPS_WARM_START_SAMPLER"
+
+
+class ServiceClient:
+    """A session on the service.
+
+    ``async with ServiceClient() as service:`` opens the session; without it the first call does. Construction does no
+    I/O. Everything made by this client shares its connections and ends with it. Use it in one event loop.
+
+    Args:
+        training_project_id: the project the session is filed under; default: the key's own.
+        api_key: default ``BASETEN_API_KEY``. It is sent to the control plane and to the trainers and samplers that it
+            names, nowhere else.
+        base_url: address of the control plane; default ``LOOPS_BASE_URL``, then ``https://api.baseten.co``.
+        observers: functions that hear of every event (submissions, retries, results); see `loops_sdk.instrumentation`.
+
+    Raises:
+        InvalidInputError: no key, or an argument that is not of its form.
+    """
+
+    def __init__(
+        self,
+        training_project_id: str | None = None,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        if training_project_id is not None:
+            check_text("training_project_id", training_project_id)
+        self._project_id = training_project_id
+        self._base_url = base_url or os.environ.get(_BASE_URL) or _DEFAULT_BASE_URL
+        self._network = Network(api_key, observers)
+        self._control = ControlPlane(self._base_url, self._network)
+        self._opening = asyncio.Lock()
+        self._session_id: str | None = None
+        self._clients: list[TrainingClient] = []
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"session={self._session_id}"
+        return f"<ServiceClient {self._base_url} {state}>"
+
+    async def open_async(self) -> Self:
+        """Open the session, unless it is open.
+
+        Raises:
+            AuthenticationError: the key is not accepted.
+            ConnectionFailedError: the control plane cannot be reached; the message names address and cause.
+            ClientClosedError: the client was closed.
+        """
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        async with self._opening:
+            if self._session_id is None:
+                self._session_id = (await self._control.create_session(self._project_id)).id
+        return self
+
+    @property
+    def session_id(self) -> str:
+        """Id of the session.
+
+        Raises:
+            LoopsError: the session is not open yet.
+        """
+        if self._session_id is None:
+            raise LoopsError(
+                "session_id: the session is not open yet; use `async with ServiceClient(...)` or open_async()"
+            )
+        return self._session_id
+
+    async def create_lora_training_client_async(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """Provision a trainer with a fresh LoRA adapter and wait until it is ready.
+
+        Args:
+            base_model: name of the base model, for example ``"Qwen/Qwen3-8B"``; ``"loops/tiny"`` on the embedded
+                deployment.
+            rank: rank of the adapter.
+            seed: seed of the adapter's initial weights; `None` lets the trainer draw one.
+            timeout: seconds that provisioning may take; later, that each operation may take in its turn.
+            ready_timeout: seconds to wait until the trainer (and, when it is needed, the sampler) is up.
+            max_seq_len: longest sequence in tokens; default: what the model supports.
+            replicas: data-parallel copies of the trainer; default: the service's.
+            name: name of the run; default: the service's.
+            with_sampler: provision the paired sampler together with the trainer; by default it is made when first
+                needed, unless ``LOOPS_WARM_START_SAMPLER=true``.
+            publish_timeout: seconds that publishing with `save_weights_and_get_sampling_client_async` waits for the
+                sampler.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            BadRequestError: the service refused, for example because it does not have the model.
+            RequestTimeoutError: not ready in time; `session_id` and `run_id` are on the error.
+            DeploymentFailedError: the trainer will not come up.
+            LoopsError: the service could not be reached.
+        """
+        check_text("base_model", base_model)
+        check_int("rank", rank, low=1)
+        for argument, value, low in (("seed", seed, 0), ("max_seq_len", max_seq_len, 1), ("replicas", replicas, 1)):
+            if value is not None:
+                check_int(argument, value, low=low)
+        for argument, seconds in (("timeout", timeout), ("ready_timeout", ready_timeout)):
+            check_number(argument, seconds, above=0)
+        if name is not None:
+            check_name("name", name)
+        await self.open_async()
+        body = CreateRunBody(
+            self.session_id,
+            base_model,
+            name=name,
+            max_seq_len=max_seq_len,
+            lora_rank=rank,
+            seed=seed,
+            replicas=replicas,
+        )
+        warm = _warm_start() if with_sampler is None else with_sampler
+        run = await self._control.create_run(body, with_sampler=warm, timeout=timeout)
+        await trainer_ready(run, self._network.caller, self._control, ready_timeout)
+        client = TrainingClient._of_run(
+            self._network,
+            self._control,
+            run,
+            GetInfoResponse(base_model, rank, max_seq_len),
+            timeout=timeout,
+            ready_timeout=ready_timeout,
+            publish_timeout=publish_timeout,
+        )
+        self._clients.append(client)
+        return client
+
+    async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
+        """The checkpoints of a run.
+
+        Raises:
+            InvalidInputError: not a run id.
+            LoopsError: the control plane could not be reached.
+        """
+        return await self._control.list_checkpoints(check_name("run_id", run_id))
+
+    async def aclose(self) -> None:
+        """Close every client made by this one and all connections. Runs and checkpoints stay as they are."""
+        self._closed = True
+        for client in self._clients:
+            await client.aclose()
+        await self._network.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await self.open_async()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _warm_start() -> bool:
+    value = os.environ.get(_WARM_START, "false").lower()
+    if value not in ("true", "false", "1", "0", ""):
+        raise InvalidInputError(f"{_WARM_START}: expected true or false, got {value!r}")
+    return value in ("true", "1")

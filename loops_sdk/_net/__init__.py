@@ -1,0 +1,1 @@
+"""The only code of the client that touches the network."""

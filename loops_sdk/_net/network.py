@@ -1,0 +1,55 @@
+"""What the clients of one service share: a pool of connections, the caller that retries, the poller."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from loops_sdk._net.caller import Caller
+from loops_sdk._net.poller import Poller
+from loops_sdk._net.transport import Transport
+from loops_sdk.errors import InvalidInputError
+from loops_sdk.instrumentation import Observer, log_events, tell
+
+_MAX_CONNECTIONS = "BT_LOOPS_MAX_CONNECTIONS"
+_API_KEY = "BASETEN_API_KEY"
+
+
+class Network:
+    """Transport, caller and poller, opened on first use and closed together.
+
+    Args:
+        api_key: `None` takes ``BASETEN_API_KEY``; an empty string sends no key at all.
+        observers: who hears of events, beside the log.
+    """
+
+    def __init__(self, api_key: str | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
+        self.caller = Caller(self.transport, tell((log_events, *observers)))
+        self.poller = Poller(self.transport, self.caller.emit)
+
+    async def aclose(self) -> None:
+        """Close the poller, then the connections."""
+        await self.poller.aclose()
+        await self.transport.aclose()
+
+
+def _key(given: str | None) -> str:
+    key = given if given is not None else os.environ.get(_API_KEY)
+    if key is None:
+        raise InvalidInputError(
+            f"api_key: none was given and {_API_KEY} is not set. Pass api_key=..., or run your script with "
+            f"`loops run SCRIPT` to use a local deployment without an account"
+        )
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise InvalidInputError(
+            "api_key: expected printable ASCII without spaces around it (the value is not shown here)"
+        )
+    return key
+
+
+def _pool_size() -> int:
+    text = os.environ.get(_MAX_CONNECTIONS, "1000")
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidInputError(f"{_MAX_CONNECTIONS}: expected a whole number >= 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,193 @@
+"""One pool of connections: a request goes out once, a whole answer or one of our own errors comes back.
+
+It decides who sees the key and what a transport failure is called. Whether to try again is not decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
+import attrs
+
+from loops_sdk._net.addresses import is_loopback, origin, proxy_for, same_host
+from loops_sdk.errors import (
+    ClientClosedError,
+    ConnectionFailedError,
+    InvalidInputError,
+    LoopsError,
+    RequestTimeoutError,
+)
+
+_PIECE = 256 * 1024
+_CONNECT_TIMEOUT = 10.0
+_USER_AGENT = f"loops-sdk (Python/{platform.python_version()}; {platform.system()})"
+
+
+@attrs.frozen
+class Response:
+    """A whole answer, whatever its status. `headers` look up case-insensitively."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """An aiohttp session that opens on first use and belongs to the event loop of that use.
+
+    Args:
+        api_key: sent as a bearer token to trusted origins only; empty means that no ``Authorization`` is sent.
+        max_connections: size of the pool.
+    """
+
+    def __init__(self, *, api_key: str, max_connections: int) -> None:
+        self._api_key = api_key
+        self._max_connections = max_connections
+        self._trusted: dict[str, str | None] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "new" if self._session is None else "open"
+        return f"<Transport {state}, {len(self._trusted)} origins>"
+
+    def trust(self, url: str, *, named_by: str | None = None) -> None:
+        """Allow the key to travel to the origin of `url`.
+
+        Args:
+            named_by: the server that named this address, when it was not the user: then the key goes there only over
+                TLS, on this machine, or to the host of the server that named it.
+
+        Raises:
+            InvalidInputError: not an address, or one that the key must not travel to.
+        """
+        place = origin(url)
+        if named_by is not None and not (place.startswith("https://") or is_loopback(url) or same_host(url, named_by)):
+            raise InvalidInputError(f"url: {named_by} named {url}, which is not https: the key is not sent there")
+        self._trusted[place] = proxy_for(url)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        timeout: float,
+    ) -> Response:
+        """Send once and read the whole answer.
+
+        Raises:
+            ConnectionFailedError: `code` is ``dns``, ``tls``, ``unreachable`` (nothing was sent) or ``reset``.
+            RequestTimeoutError: no whole answer within `timeout` seconds.
+            ClientClosedError: the transport is closed.
+        """
+        session = self._open()
+        place = origin(url)
+        sent = {**self._headers(place, body), **(headers or {})}
+        try:
+            async with session.request(
+                method,
+                url,
+                data=_pieces(body) if body is not None and len(body) > _PIECE else body,
+                headers=sent,
+                params=params,
+                proxy=self._trusted.get(place),
+                timeout=_client_timeout(timeout),
+                allow_redirects=False,
+            ) as response:
+                return Response(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError) as error:
+            raise self._translated(error, url, timeout) from error
+
+    async def aclose(self) -> None:
+        """Close the pool; requests under way fail with `ClientClosedError`."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            self._loop = loop
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections, socket_factory=_socket),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=True,
+            )
+        elif loop is not self._loop:
+            raise LoopsError(
+                "this client belongs to another event loop: make one client per loop, or use loops_sdk_sync"
+            )
+        return self._session
+
+    def _headers(self, place: str, body: bytes | None) -> dict[str, str]:
+        headers = {"User-Agent": _USER_AGENT}
+        if self._api_key and place in self._trusted:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(len(body))
+        return headers
+
+    def _translated(self, error: Exception, url: str, timeout: float) -> LoopsError:
+        if self._closed:
+            return ClientClosedError("the client was closed during the request", url=url)
+        if isinstance(error, aiohttp.InvalidURL):
+            return InvalidInputError(f"url: {url!r} is not an address")
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return _failed("unreachable", url, f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s")
+        if isinstance(error, TimeoutError):
+            return RequestTimeoutError(f"no answer from {origin(url)} within {timeout:g} s", url=url)
+        return _failed(_code(error), url, str(error) or type(error).__name__)
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "dns"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return "tls"
+    return "unreachable" if isinstance(error, aiohttp.ClientConnectorError) else "reset"
+
+
+_MEANING = {
+    "dns": "the host name {place} does not resolve",
+    "tls": "no TLS connection to {place}",
+    "unreachable": "no server answers at {place}",
+    "reset": "{place} broke the connection",
+}
+
+
+def _failed(code: str, url: str, cause: str) -> ConnectionFailedError:
+    return ConnectionFailedError(f"{_MEANING[code].format(place=origin(url))}: {cause}", code=code, url=url)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
+    """A large body in pieces, so that other tasks run while it is sent."""
+    view = memoryview(body)
+    for start in range(0, len(view), _PIECE):
+        yield view[start : start + _PIECE]
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A TCP socket with keep-alive: proxies cut idle connections without telling."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return made
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
