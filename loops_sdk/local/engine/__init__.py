@@ -1,10 +1,10 @@
-"""Engines: what a trainer and a sampler drive. This page is the contract; the torch engine behind it is loaded by the stack."""
+"""Engines: what a trainer and a sampler drive. This page is the contract; only the stack loads what fulfils it."""
 
 from loops_sdk.local.engine.protocol import (
     AdapterConfig,
+    Generation,
     GenerationEngine,
     GenerationRequest,
-    Generation,
     TrainingEngine,
 )
 

@@ -1,7 +1,7 @@
 """A `TrainingEngine` without torch, for checking data and the shape of a training loop in seconds.
 
-Its model is the uniform distribution: every target has log-probability ``-log(vocab_size)``. Losses follow from that by the
-real formulas; nothing is learned and no weights exist, so saving them is refused.
+Its model is the uniform distribution: every target has log-probability ``-log(vocab_size)``. Losses follow from that
+by the real formulas; nothing is learned and no weights exist, so saving them is refused.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class DryTrainingEngine:
         with np.errstate(all="ignore"):  # formulas may overflow where nothing is live; those positions are dropped
             terms = losses.LOSSES[loss_fn].terms(np, logprobs, batch.given, settings)
             loss = np.where(batch.live, terms.loss * batch.scale, np.float32(0))
-        reports = {name: getattr(terms, name) for name in losses.LOSSES[loss_fn].reports}
+        reports: dict[str, Any] = {name: getattr(terms, name) for name in losses.LOSSES[loss_fn].reports}
         return {"logprobs": logprobs, "loss": loss, **reports}
 
     def forward_backward(

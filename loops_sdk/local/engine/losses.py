@@ -1,7 +1,7 @@
 """The six losses as formulas over arrays: what each one needs, its settings and defaults, loss and gradient per token.
 
 A formula is given the array library (numpy or torch) and knows no model, batch or device. `l` is the learner's
-log-probability of the target, `b` the behaviour policy's, `A` the advantage; masks and weights are applied by the caller.
+log-probability of the target, `b` the behaviour policy's, `A` the advantage; the caller applies masks and weights.
 """
 
 from __future__ import annotations

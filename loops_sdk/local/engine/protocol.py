@@ -26,7 +26,7 @@ class AdapterConfig:
         lora_rank: rank of A and B, >= 1.
         lora_alpha: scale before division by the rank, whatever the rank is.
         seed: seed of A (Kaiming-uniform, B is zero); `None` draws one.
-        train_attn, train_mlp, train_unembed: which parts are targets: attention projections, MLP projections, `lm_head`.
+        train_attn, train_mlp, train_unembed: which parts are targets: attention and MLP projections, `lm_head`.
 
     Raises:
         InvalidInputError: a rank, alpha or seed out of range, or no part at all.
@@ -50,36 +50,43 @@ class TrainingEngine(Protocol):
     @property
     def max_seq_len(self) -> int:
         """Longest sequence the model takes, in tokens."""
+        ...
 
     @property
     def step(self) -> int:
         """Number of optimizer steps applied to the adapter since it was fresh: the policy version."""
+        ...
 
     @property
     def adapter_config(self) -> Mapping[str, Any]:
         """The adapter's configuration as PEFT writes it to ``adapter_config.json``."""
+        ...
 
     def init_adapter(self, config: AdapterConfig) -> None:
         """Replace the adapter by a fresh one, drop gradients and moments, set `step` to 0."""
+        ...
 
     def check(self, data: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, Any] | None) -> None:
         """Refuse what `forward_backward` could not compute. Cheap; may run in any thread while a pass runs in another.
 
         Raises:
             InvalidInputError: unknown loss or config key, missing input, wrong dtype or length, token id outside the
-                vocabulary, sequence too long or empty, an image for a text-only model. The message names which and where
-                (``data[3].loss_fn_inputs['advantages']``).
+                vocabulary, sequence too long or empty, an image for a text-only model. The message names which and
+                where (``data[3].loss_fn_inputs['advantages']``).
         """
+        ...
 
     def forward(
         self, data: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, Any] | None
     ) -> ForwardBackwardOutput:
         """Loss and logprobs without gradients; the accumulated gradients stay as they are."""
+        ...
 
     def forward_backward(
         self, data: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, Any] | None
     ) -> ForwardBackwardOutput:
         """Loss and logprobs; adds the gradient of the summed loss to what has accumulated since the last step."""
+        ...
 
     def optim_step(self, params: AdamParams) -> OptimStepResponse:
         """One AdamW step with the accumulated gradients, which are cleared; `step` grows by one.
@@ -88,19 +95,23 @@ class TrainingEngine(Protocol):
             RuntimeError: nothing accumulated, a failed `forward_backward` since the last step, or a non-finite gradient
                 norm. The gradients are cleared, the weights untouched, `step` unchanged.
         """
+        ...
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter as a PEFT folder (``adapter_config.json``, ``adapter_model.safetensors``) into `folder`."""
+        ...
 
     def save_state(self, folder: Path) -> None:
         """Write adapter, Adam moments and step count into `folder`: everything that bit-exact resumption needs."""
+        ...
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
-        """Read what `save_state` wrote. Without `optimizer` the moments are fresh and `step` is 0; with it all is restored.
+        """Read what `save_state` wrote. Without `optimizer` moments are fresh and `step` is 0; with it all is restored.
 
         Raises:
-            RuntimeError: the folder holds an adapter of another base model or of other shapes; nothing has changed then.
+            RuntimeError: the folder holds an adapter of another base model or of other shapes. Nothing has changed.
         """
+        ...
 
 
 @attrs.frozen
@@ -110,8 +121,8 @@ class GenerationRequest:
     Args:
         prompt: token ids, at least one.
         params: how to sample. `max_tokens` `None` means as many as the context still holds.
-        num_samples: number of continuations, >= 1. Continuation `i` of a seeded request draws from stream ``(seed, i)``, so
-            the result does not depend on what else is in the batch.
+        num_samples: number of continuations, >= 1. Continuation `i` of a seeded request uses stream ``(seed, i)``,
+            so the result does not depend on what else is in the batch.
         adapter: name under which the adapter was loaded; `None` means the base model.
         prompt_logprobs: `None`, or the number of most probable alternatives to report per prompt position (0: only the
             prompt's own tokens).
@@ -133,8 +144,8 @@ class Generation:
         logprobs: for each new token its log-probability under the model itself (temperature 1, nothing cut off).
         texts: the decoded continuations, without stop token and stop string.
         finish_reasons: ``"stop"`` or ``"length"`` per continuation.
-        prompt_logprobs: per prompt position `None` (the first) or ``{token id: (logprob, rank)}`` that holds the prompt's
-            own token and as many of the most probable ones as were asked for; rank 1 is the most probable.
+        prompt_logprobs: per prompt position `None` (the first) or ``{token id: (logprob, rank)}`` that holds the
+            prompt's own token and as many of the most probable ones as were asked for; rank 1 is the most probable.
     """
 
     tokens: list[list[int]]
@@ -150,6 +161,7 @@ class GenerationEngine(Protocol):
     @property
     def max_seq_len(self) -> int:
         """Longest prompt plus continuation, in tokens."""
+        ...
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Make the PEFT folder available to requests under `name`.
@@ -157,9 +169,11 @@ class GenerationEngine(Protocol):
         Raises:
             RuntimeError: the folder does not fit this base model.
         """
+        ...
 
     def unload_adapter(self, name: str) -> None:
         """Forget an adapter once the requests that use it have finished; unknown names are ignored."""
+        ...
 
     def check(self, request: GenerationRequest) -> None:
         """Refuse what cannot be sampled: an empty or too long prompt, a token id outside the vocabulary.
@@ -167,16 +181,21 @@ class GenerationEngine(Protocol):
         Raises:
             InvalidInputError: naming the argument.
         """
+        ...
 
     def add(self, request: GenerationRequest) -> int:
         """Queue a request that `check` accepts; the number is its ticket."""
+        ...
 
     def cancel(self, ticket: int) -> None:
         """Drop a request, also in the middle; unknown tickets are ignored."""
+        ...
 
     def step(self) -> list[tuple[int, Generation | Exception]]:
         """Prefill what is new, decode one token for everything that runs, and return what finished. Empty when idle."""
+        ...
 
     @property
     def pending(self) -> int:
         """Number of requests that have not finished."""
+        ...

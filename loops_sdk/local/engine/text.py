@@ -1,4 +1,4 @@
-"""Text as it is being generated: decoded token by token, and cut at the first stop string. Knows a decode function only."""
+"""Text as it is being generated: decoded token by token, cut at the first stop string. Knows a decode function only."""
 
 from __future__ import annotations
 

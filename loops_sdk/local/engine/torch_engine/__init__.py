@@ -1,4 +1,4 @@
-"""The torch engines. Importing this page loads torch, transformers and peft; whoever can do without must not import it."""
+"""The torch engines. Importing this page loads torch, transformers and peft; who can do without must not import it."""
 
 from __future__ import annotations
 

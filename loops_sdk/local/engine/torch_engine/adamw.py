@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -15,7 +16,7 @@ __all__ = ["Moments", "adamw_step", "global_norm"]
 
 @attrs.define(eq=False)
 class Moments:
-    """Running means of the gradient and of its square, float32, one pair per parameter, and the number of steps in them."""
+    """Running means of the gradient and of its square, a pair per parameter, and the number of steps in them."""
 
     first: list[Tensor]
     second: list[Tensor]
@@ -31,7 +32,7 @@ class Moments:
 def global_norm(gradients: Sequence[Tensor]) -> float:
     """Euclidean norm of all gradients together, accumulated in float64 so that no sum of squares overflows."""
     squares = [float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2 for gradient in gradients]
-    return sum(squares) ** 0.5
+    return math.sqrt(sum(squares))
 
 
 @torch.no_grad()

@@ -61,11 +61,12 @@ class TrainedAdapter:
         self._draw(secrets.randbits(63) if config.seed is None else config.seed)
 
     def _named_tensors(self) -> dict[str, nn.Parameter]:
-        named = {}
+        named: dict[str, nn.Parameter] = {}
         for path, layer in sorted(self._layers.items()):
             for part, modules in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
-                modules[_NAME].weight = nn.Parameter(modules[_NAME].weight.data.float())
-                named[f"{PREFIX}{path}.{part}.weight"] = modules[_NAME].weight
+                linear: Any = modules[_NAME]
+                linear.weight = nn.Parameter(linear.weight.data.float())
+                named[f"{PREFIX}{path}.{part}.weight"] = linear.weight
         return named
 
     @torch.no_grad()
@@ -81,7 +82,7 @@ class TrainedAdapter:
         """The LoRA pair on the layer at `path`, `None` if that layer is no target."""
         if path not in self._layers:
             return None
-        layer = self._layers[path]
+        layer: Any = self._layers[path]
         return LowRank(layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight, float(layer.scaling[_NAME]))
 
     def save(self, folder: Path) -> None:
@@ -130,7 +131,7 @@ def _inject(base: BaseModel, lora: LoraConfig) -> LoraModel:
 
 def _plain(lora: LoraConfig) -> dict[str, Any]:
     """The configuration as JSON values, with the names PEFT writes."""
-    values = {key: sorted(value) if isinstance(value, set) else value for key, value in lora.to_dict().items()}
+    values = {key: sorted(value) if isinstance(value, set) else value for key, value in lora.to_dict().items()}  # type: ignore[no-untyped-call]
     plain: dict[str, Any] = json.loads(json.dumps(values | {"inference_mode": True}))
     return plain
 

@@ -1,4 +1,4 @@
-"""Which sequences share a micro-batch: sorted by length, cut by a budget of padded tokens. Knows lengths, nothing else."""
+"""Which sequences share a micro-batch: sorted by length, cut by a budget of padded tokens. Knows only lengths."""
 
 from __future__ import annotations
 

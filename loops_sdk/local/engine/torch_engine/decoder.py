@@ -1,4 +1,4 @@
-"""Passes through the model for generation: prompts into keys and values, one more column for a batch of rows, prompt logprobs.
+"""Passes through the model for generation: prompts into keys and values, one more token for a batch, prompt logprobs.
 
 It knows tokens and tensors; requests, tickets and queues are others' business.
 """
@@ -52,7 +52,7 @@ class Decoder:
         self._plain_attention = all(type(layer) is DynamicLayer for layer in layers)
 
     def _probe(self) -> None:
-        """Two rows of unequal length, one token past their prompts, against one pass; with each kind of mask that may fit."""
+        """Two rows of unequal length, one token past their prompts, against one pass; with each mask that may fit."""
         tokens = [[t % self._base.limits.vocab_size for t in range(1, 1 + size)] for size in (6, 4)]
         wanted = torch.stack([self.prefill([row], BASE)[0][0, len(row) - 1] for row in tokens])
         for full in (

@@ -249,7 +249,7 @@ class TorchGenerationEngine:
         return [(job.ticket, self._jobs.pop(job.ticket).result(self._decode_text)) for job in done]
 
     def _decode_text(self, tokens: Sequence[int]) -> str:
-        return str(self._text.decode(tokens, skip_special_tokens=True))
+        return str(self._text.decode(list(tokens), skip_special_tokens=True))
 
 
 def _tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
@@ -265,4 +265,6 @@ def _end_tokens(base: BaseModel, tokenizer: PreTrainedTokenizerBase) -> frozense
     stated = [tokenizer.eos_token_id, base.model.config.get_text_config().eos_token_id]
     if base.model.generation_config is not None:
         stated.append(base.model.generation_config.eos_token_id)
-    return frozenset(id for entry in stated for id in (entry if isinstance(entry, list) else [entry]) if id is not None)
+    return frozenset(
+        token for entry in stated for token in (entry if isinstance(entry, list) else [entry]) if token is not None
+    )

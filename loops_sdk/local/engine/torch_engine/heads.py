@@ -70,7 +70,7 @@ class Head:
     def of(cls, model: PreTrainedModel) -> Head:
         """The head of `model`, scaled as its configuration says. Whether that is the whole truth must be probed."""
         path = head_path(model)
-        module = model.get_submodule(path)
+        module: Any = model.get_submodule(path)
         config = model.config.get_text_config()
         weight, bias = module.weight, getattr(module, "bias", None)
         if not isinstance(module, nn.Linear):
@@ -126,4 +126,4 @@ def target_logprobs(scores: Tensor, targets: Tensor) -> Tensor:
 
 def chunks(positions: Tensor) -> Iterator[Tensor]:
     """`positions` in pieces of `CHUNK`; nothing for no positions."""
-    return iter(positions.split(CHUNK) if positions.numel() else ())
+    return iter(positions.split(CHUNK) if positions.numel() else ())  # type: ignore[no-untyped-call]

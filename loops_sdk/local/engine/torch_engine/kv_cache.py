@@ -1,4 +1,4 @@
-"""Keys and values of the rows that are being decoded, in buffers where rows join, leave and grow without a copy per step.
+"""Keys and values of the rows that are being decoded, where rows join, leave and grow without a copy per step.
 
 All rows end at the same column, so a step writes one column for everybody; a row's first column depends on its length.
 The cache knows columns and rows; whose they are is the batch's business.
@@ -29,6 +29,7 @@ class RowCache(Cache):
         self.first: list[int] = []
         self.end = 0
         self._rows = self._columns = 0
+        self.layers: list[_RowLayer] = []  # type: ignore[assignment]  # narrower than the library's
         super().__init__(layers=[])
 
     @property
@@ -65,8 +66,8 @@ class RowCache(Cache):
         """New buffers for `rows` rows, in which the columns in use end at `end` and may double before the next move."""
         columns, move = max(_COLUMNS, 2 * end), end - self.end
         moved = [layer.moved(rows, columns, move) for layer in self.layers]  # all or nothing: memory may run out
-        for layer, (keys, values) in zip(self.layers, moved, strict=True):
-            layer.keys, layer.values = keys, values
+        for layer, buffers in zip(self.layers, moved, strict=True):
+            layer.buffers = buffers
         self.first = [column + move for column in self.first]
         self.end, self._rows, self._columns = end, rows, columns
 
@@ -88,45 +89,44 @@ class RowCache(Cache):
         return columns >= torch.tensor(self.first, device=device)[:, None]
 
 
-class _RowLayer(CacheLayerMixin):
+class _RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # the library's __init_subclass__
     """Buffers ``[rows, heads, columns, size]`` of one layer. Always finite: masked garbage times zero must be zero."""
 
     is_sliding = False
 
     def __init__(self, cache: RowCache, like: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._cache = cache
-        self.keys, self.values = like.keys[:0], like.values[:0]
+        self.buffers: tuple[Tensor, Tensor] = (like.keys[:0], like.values[:0])
         self.is_initialized = True
 
     def moved(self, rows: int, columns: int, move: int) -> tuple[Tensor, Tensor]:
         """New buffers with the columns in use moved by `move`."""
-        return self._moved(self.keys, rows, columns, move), self._moved(self.values, rows, columns, move)
-
-    def _moved(self, old: Tensor, rows: int, columns: int, move: int) -> Tensor:
         count, start, end = len(self._cache.first), self._cache.start, self._cache.end
-        new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
-        new[:count, :, start + move : end + move] = old[:count, :, start:end]
-        return new
+        keys, values = (old.new_zeros(rows, old.shape[1], columns, old.shape[3]) for old in self.buffers)
+        for new, old in zip((keys, values), self.buffers, strict=True):
+            new[:count, :, start + move : end + move] = old[:count, :, start:end]
+        return keys, values
 
     def write(self, source: Any, row: int, length: int, rows: slice) -> None:
         """Copy one prefilled row into `rows` so that it ends where all rows end."""
         columns = slice(self._cache.end - length, self._cache.end)
-        self.keys[rows, :, columns] = source.keys[row : row + 1, :, :length]
-        self.values[rows, :, columns] = source.values[row : row + 1, :, :length]
+        for buffer, filled in zip(self.buffers, (source.keys, source.values), strict=True):
+            buffer[rows, :, columns] = filled[row : row + 1, :, :length]
 
     def move(self, source: int, target: int) -> None:
         """Copy one row over another."""
         columns = slice(self._cache.start, self._cache.end)
-        self.keys[target, :, columns] = self.keys[source, :, columns]
-        self.values[target, :, columns] = self.values[source, :, columns]
+        for buffer in self.buffers:
+            buffer[target, :, columns] = buffer[source, :, columns]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write the new column of every row; return all columns in use."""
         rows, start, end = key_states.shape[0], self._cache.start, self._cache.end
-        self.keys[:rows, :, end : end + 1] = key_states
-        self.values[:rows, :, end : end + 1] = value_states
-        return self.keys[:rows, :, start : end + 1], self.values[:rows, :, start : end + 1]
+        keys, values = self.buffers
+        keys[:rows, :, end : end + 1] = key_states
+        values[:rows, :, end : end + 1] = value_states
+        return keys[:rows, :, start : end + 1], values[:rows, :, start : end + 1]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: buffers are made when a row joins."""

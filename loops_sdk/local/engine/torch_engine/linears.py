@@ -1,4 +1,4 @@
-"""The linear layers of a transformer by where they sit: attention, MLP, unembedding. Knows names and shapes, no weights."""
+"""The linear layers of a transformer by where they sit: attention, MLP, unembedding. Knows names and shapes."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def head_path(model: PreTrainedModel) -> str:
     Raises:
         InvalidInputError: the model has none, or it is no linear layer.
     """
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     for path, module in model.named_modules():
         if module is head and sizes(module) is not None:
-            return path
+            return str(path)
     raise InvalidInputError(f"base_model: {type(model).__name__} has no linear layer that scores the vocabulary")
 
 
@@ -61,7 +61,7 @@ class Linears:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Linears:
-        """Find them. Layers outside the repeated blocks (projections of embeddings) and routers are none of the three."""
+        """Find them. Layers outside the repeated blocks (say, of embeddings) and routers are none of the three."""
         head = head_path(model)
         parts: dict[str, Part] = {head: "unembed"}
         for path, module in model.named_modules():
@@ -72,7 +72,7 @@ class Linears:
         return cls(type(model).__name__, parts, tuple(path for path, _ in model.named_modules()))
 
     def targets(self, config: AdapterConfig) -> list[str]:
-        """The `target_modules` of a PEFT configuration for the chosen parts: last names where these say it all, else paths.
+        """The `target_modules` of a PEFT configuration for the chosen parts: last names if they suffice, else paths.
 
         Raises:
             InvalidInputError: a chosen part has no linear layer in this model.

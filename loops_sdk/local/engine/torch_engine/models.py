@@ -1,4 +1,4 @@
-"""Loading a base model, and making sure of what the engines rely on: it is causal, and its head is what `Head` computes.
+"""Loading a base model, and making sure of what the engines rely on: it is causal, its head is what `Head` computes.
 
 Whatever an architecture does differently is found by running a few tokens, and then refused by name.
 """
@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -43,7 +44,7 @@ class BaseModel:
         head: its last layer.
         linears: the layers that an adapter can be put on.
         limits: context and vocabulary.
-        fingerprint: hash of a sample of the weights; the same wherever the model lies and in whichever of the two types.
+        fingerprint: hash of a sample of the weights; the same wherever the model lies and in either type.
     """
 
     name: str
@@ -81,8 +82,8 @@ def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) ->
     path = resolve(base_model, cache_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with _quiet():
-        model = _read(path, base_model, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    model.requires_grad_(False).eval().to(device)  # type: ignore[arg-type]
+        model: Any = _read(path, base_model, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    model.requires_grad_(False).eval().to(device)
     head = Head.of(model)
     _probe(model, head)
     limits = Limits(
@@ -95,32 +96,32 @@ def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) ->
 def _quiet() -> Iterator[None]:
     """No progress bars from transformers; they would land in a server's log."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _read(path: str, base_model: str, dtype: torch.dtype) -> PreTrainedModel:
+def _read(path: str, base_model: str, dtype: torch.dtype) -> Any:
     local = Path(path).is_dir()
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=local)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=dtype, trust_remote_code=False, local_files_only=local, output_loading_info=True
         )
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise InvalidInputError(
             f"base_model: {base_model!r} is no causal language model ({_first_line(error)})"
         ) from error
+    model, report = loaded
     if report["missing_keys"]:
         raise InvalidInputError(
             f"base_model: {base_model!r} has no weights for {sorted(report['missing_keys'])[0]!r}: "
             f"it is no causal language model, or it is incomplete"
         )
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
 def _first_line(error: Exception) -> str:
@@ -137,7 +138,7 @@ def _context(config: PreTrainedConfig, wanted: int | None) -> int:
 
 
 @torch.inference_mode()
-def _probe(model: PreTrainedModel, head: Head) -> None:
+def _probe(model: Any, head: Head) -> None:
     name, size = type(model).__name__, model.get_input_embeddings().weight.shape[0]
     tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=head.weight.device) % size
     hidden: Tensor = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state

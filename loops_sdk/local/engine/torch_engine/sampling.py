@@ -72,7 +72,7 @@ def _draw(scores: Tensor, rows: Sequence[tuple[SamplingParams, Stream]]) -> Tens
 
 
 def _draw_cut(scores: Tensor, rows: Sequence[tuple[SamplingParams, Stream]]) -> Tensor:
-    probabilities, order = _probabilities(scores, rows).sort(-1, descending=True, stable=True)
+    probabilities, order = _probabilities(scores, rows).sort(dim=-1, descending=True, stable=True)
     most = [params.top_k if params.top_k > 0 else scores.shape[-1] for params, _ in rows]
     ranks = torch.arange(scores.shape[-1], device=scores.device)
     kept = probabilities.where(ranks < _column(most, scores), 0)

@@ -1,4 +1,4 @@
-"""Loss, log-probabilities and gradient of one micro-batch in one pass over the head, a chunk of needed positions at a time.
+"""Loss, log-probabilities and gradient of a micro-batch in one pass over the head, needed positions chunk by chunk.
 
 Each chunk's gradient is taken at once, so no array of the size positions times vocabulary outlives its chunk.
 """

@@ -73,7 +73,8 @@ def _pairs(name: str, tensors: Mapping[str, Tensor], scaling: float, base: BaseM
             raise RuntimeError(f"adapter {name!r}: {key} is no part of a LoRA pair")
         if key.endswith(_A):
             path = stem.removeprefix(PREFIX)
-            pair = LowRank(*(tensors[stem + part].float().to(base.device) for part in (_A, _B)), scaling)
+            a, b = (tensors[stem + part].float().to(base.device) for part in (_A, _B))
+            pair = LowRank(a, b, scaling)
             _require_fit(name, path, pair, base)
             yield path, pair
 

@@ -6,7 +6,6 @@ It decides which path the loaders get and what is said when there is none. It lo
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -84,7 +83,7 @@ def _convert(path: Path, target: Path) -> None:
 
 def _publish(scratch: Path, target: Path) -> None:
     try:
-        os.replace(scratch, target)
+        scratch.replace(target)
     except OSError:  # trainer and sampler may convert the same file at the same time; either result is as good
         if not (target / "config.json").is_file():
             raise
@@ -104,7 +103,7 @@ def _on_hub(base_model: str) -> str:
         raise InvalidInputError(f"base_model: the hub has no model {base_model!r}, or it needs a token") from None
     except Exception as error:  # the client's network errors have no common base across its versions
         raise ConnectionFailedError(
-            f"base_model: {base_model!r} is no folder here, not in {constants.HF_HUB_CACHE}, and the hub did not answer "
+            f"base_model: {base_model!r} is no folder, not in {constants.HF_HUB_CACHE}, and the hub did not answer "
             f"({type(error).__name__}); give a folder, a .gguf file or {SHIPPED!r}",
             url=constants.ENDPOINT,
         ) from error

@@ -1,6 +1,6 @@
 """The training engine on torch: micro-batches through the backbone, targets through the head, AdamW on the adapter.
 
-It decides when gradients accumulate, apply and are thrown away. Formulas, files and the model itself are others' business.
+It decides when gradients accumulate, apply and are thrown away. Formulas, files and the model are others' business.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class TorchTrainingEngine:
     ) -> ForwardBackwardOutput:
         """Loss and logprobs; adds the gradient of the summed loss to what has accumulated since the last step.
 
-        A failure in the middle leaves a part of the batch in the gradients: the next `optim_step` refuses to apply them.
+        A failure in the middle leaves part of the batch in the gradients: the next `optim_step` refuses to apply them.
         """
         self.check(data, loss_fn, loss_fn_config)
         self._open = True
@@ -186,7 +186,8 @@ class TorchTrainingEngine:
             raise RuntimeError(f"optim_step: the gradient norm is {norm}; gradients cleared, no step taken")
         clipped = norm
         if 0 < params.grad_clip_norm < norm:
-            torch._foreach_mul_(gradients, params.grad_clip_norm / norm)
+            for gradient in gradients:
+                gradient.mul_(params.grad_clip_norm / norm)
             clipped = params.grad_clip_norm
         adamw_step(tensors, gradients, self._moments, params)
         rate = params.learning_rate
@@ -223,10 +224,10 @@ class TorchTrainingEngine:
         return first | second
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
-        """Read what `save_state` wrote and drop accumulated gradients. Without `optimizer` moments are fresh, `step` is 0.
+        """Read what `save_state` wrote and drop accumulated gradients. Without `optimizer`: fresh moments, `step` 0.
 
         Raises:
-            RuntimeError: the folder holds an adapter of another base model or of other shapes; nothing has changed then.
+            RuntimeError: the folder holds an adapter of another base model or of other shapes. Nothing has changed.
         """
         state = self._read_state(folder)
         tensors = self._adapter.read(folder)
