@@ -12,7 +12,7 @@ from random import Random
 from typing import Final, TypeVar
 from zlib import crc32
 
-from loops_sdk.local.engine.tiny import dialogues, prose, sums
+from loops_sdk.local.engine.tiny import dialogues, instructions, prose, sums
 from loops_sdk.local.engine.tiny.wording import Messages, message
 
 T = TypeVar("T")
@@ -29,8 +29,8 @@ _TEXTS: Final[tuple[tuple[int, Callable[[Random], str]], ...]] = (
     (1, prose.order),
 )
 _TALKS: Final[tuple[tuple[int, Callable[[Random], Messages]], ...]] = (
-    (16, sums.small_sum),
-    (7, sums.small_difference),
+    (7, sums.small_sum),
+    (5, sums.small_difference),
     (4, sums.larger),
     (2, sums.in_words),
     (4, sums.word_problem),
@@ -45,9 +45,9 @@ _TALKS: Final[tuple[tuple[int, Callable[[Random], Messages]], ...]] = (
     (4, dialogues.kind),
     (4, dialogues.compared),
     (6, dialogues.known_fact),
-    (6, dialogues.letters),
-    (8, dialogues.rewritten),
-    (4, dialogues.composed),
+    (6, instructions.letters),
+    (8, instructions.rewritten),
+    (4, instructions.composed),
     (8, dialogues.read),
     (6, dialogues.informed),
     (4, dialogues.uninformed),
@@ -55,7 +55,12 @@ _TALKS: Final[tuple[tuple[int, Callable[[Random], Messages]], ...]] = (
     (3, dialogues.small_talk),
 )
 _TEXT_SHARE: Final = 0.1
-_MANNERS: Final = ("You are a helpful assistant.", "You are a friendly help desk.", "Answer in a few words.", "Be kind and short.")
+_MANNERS: Final = (
+    "You are a helpful assistant.",
+    "You are a friendly help desk.",
+    "Answer in a few words.",
+    "Be kind and short.",
+)
 _HELD_OUT_ONE_IN: Final = 40
 
 

@@ -1,7 +1,7 @@
 """Conversations about words and things: what the assistant can be asked besides arithmetic.
 
-Decides the kinds of question, the phrasings of each and the manner of the answers (short, plain, friendly, and honest
-about what it has not been told). Refuses to know how often each kind occurs; `corpus` decides that.
+Decides the kinds of question, the phrasings of each and the manner of the answers: short, plain, friendly, and honest
+about what it has not been told. Refuses to know how often each kind occurs; `corpus` decides that.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from random import Random
 
 from loops_sdk.local.engine.tiny import lexicon as words
-from loops_sdk.local.engine.tiny.prose import action, fact, notice, scene, story
-from loops_sdk.local.engine.tiny.wording import Messages, a, ask, listed, message, plural, sentence
+from loops_sdk.local.engine.tiny.prose import notice, scene
+from loops_sdk.local.engine.tiny.wording import Messages, a, ask, listed, message, plural, sentence, some
 
 
 def _item(rng: Random, table: Mapping[str, str]) -> tuple[str, str]:
@@ -20,18 +20,25 @@ def _item(rng: Random, table: Mapping[str, str]) -> tuple[str, str]:
 
 def calendar(rng: Random) -> Messages:
     """Neighbours and positions of days, months and seasons."""
-    kind, series = rng.choice((("day", words.DAYS), ("month", words.MONTHS), ("month", words.MONTHS), ("season", words.SEASONS)))
+    kind, series = rng.choice(
+        (("day", words.DAYS), ("month", words.MONTHS), ("month", words.MONTHS), ("season", words.SEASONS))
+    )
     at = rng.randrange(len(series))
     here, after = series[at], series[(at + 1) % len(series)]
     match rng.randrange(4):
         case 0:
-            return ask(f"Which {kind} comes before {after}?", f"{here} comes before {after}.".capitalize())
+            return ask(f"Which {kind} comes before {after}?", sentence(f"{here} comes before {after}"))
         case 1 if kind == "month":
             return ask(f"Which month is number {at + 1}?", here)
         case 2 if kind == "day":
             return ask(f"If today is {here}, what day is tomorrow?", f"Tomorrow is {after}.")
         case _:
-            return ask(rng.choice(("What comes after {}?", "Which {k} follows {}?", "Tell me the {k} after {}.")).format(here, k=kind), after)
+            return ask(
+                rng.choice(("What comes after {}?", "Which {k} follows {}?", "Tell me the {k} after {}.")).format(
+                    here, k=kind
+                ),
+                after,
+            )
 
 
 def opposite(rng: Random) -> Messages:
@@ -39,7 +46,14 @@ def opposite(rng: Random) -> Messages:
     left, right = _item(rng, words.OPPOSITES)
     if rng.random() < 0.3 and list(words.OPPOSITES.values()).count(right) == 1 and right not in words.OPPOSITES:
         left, right = right, left
-    question = rng.choice(("What is the opposite of {}?", "Tell me the opposite of {}.", "Opposite of {}?", "If it is not {}, what is it?"))
+    question = rng.choice(
+        (
+            "What is the opposite of {}?",
+            "Tell me the opposite of {}.",
+            "Opposite of {}?",
+            "If it is not {}, what is it?",
+        )
+    )
     return ask(question.format(left), right)
 
 
@@ -47,21 +61,27 @@ def word_form(rng: Random) -> Messages:
     """Plurals and past tenses."""
     if rng.random() < 0.5:
         verb, past = _item(rng, words.PAST)
-        return ask(rng.choice(("What is the past of {}?", "Put {} into the past.", "Past tense of {}?")).format(verb), past)
+        return ask(
+            rng.choice(("What is the past of {}?", "Put {} into the past.", "Past tense of {}?")).format(verb), past
+        )
     noun = rng.choice(list(words.IRREGULAR_PLURALS) if rng.random() < 0.4 else list(words.OBJECTS + words.ANIMALS))
-    question = rng.choice(("What is the plural of {}?", "One {}, two ...?", "Plural of {}?", "I have one {}. You have two what?"))
+    question = rng.choice(
+        ("What is the plural of {}?", "One {}, two ...?", "Plural of {}?", "I have one {}. You have two what?")
+    )
     return ask(question.format(noun), plural(noun))
 
 
 def animal(rng: Random) -> Messages:
     """Sounds, young, homes, legs and food of animals."""
-    question, table, answer = rng.choice((
-        ("What does {} say?", words.SOUNDS, "{} says {}."),
-        ("What is the young of {} called?", words.YOUNG, "The young of {} is called a {}."),
-        ("Where does {} live?", words.HOMES, "{} lives in a {}."),
-        ("How many legs does {} have?", words.LEGS, "{} has {} legs."),
-        ("What does {} eat?", words.FOOD_OF, "{} eats {}."),
-    ))  # fmt: skip
+    question, table, answer = rng.choice(
+        (
+            ("What does {} say?", words.SOUNDS, "{} says {}."),
+            ("What is the young of {} called?", words.YOUNG, "The young of {} is called a {}."),
+            ("Where does {} live?", words.HOMES, "{} lives in a {}."),
+            ("How many legs does {} have?", words.LEGS, "{} has {} legs."),
+            ("What does {} eat?", words.FOOD_OF, "{} eats {}."),
+        )
+    )
     name, value = _item(rng, table)
     return ask(question.format(a(name)), sentence(answer.format(a(name), value)))
 
@@ -71,7 +91,9 @@ def thing(rng: Random) -> Messages:
     match rng.randrange(4):
         case 0:
             name, colour = _item(rng, words.COLOUR_OF)
-            return ask(rng.choice(("What colour is {}?", "Which colour has {}?")).format(name), sentence(f"{name} is {colour}"))
+            return ask(
+                rng.choice(("What colour is {}?", "Which colour has {}?")).format(name), sentence(f"{name} is {colour}")
+            )
         case 1:
             name, material = _item(rng, words.MADE_OF)
             return ask(f"What is {name} made of?", sentence(f"{name} is made of {material}"))
@@ -137,53 +159,6 @@ def known_fact(rng: Random) -> Messages:
     return ask(question if rng.random() < 0.8 else f"Please tell me: {question}", sentence(answer))
 
 
-def letters(rng: Random) -> Messages:
-    """Spelling, first and last letters, counting letters."""
-    word = rng.choice(words.OBJECTS + words.ANIMALS + words.FOODS + words.COLOURS + words.PLACES)
-    match rng.randrange(5):
-        case 0:
-            return ask(f"Spell {word}.", "-".join(word))
-        case 1:
-            return ask(f"What is the first letter of {word}?", word[0])
-        case 2:
-            return ask(f"What is the last letter of {word}?", word[-1])
-        case 3:
-            return ask(f"How many letters does {word} have?", str(len(word)))
-        case _:
-            return ask(f"Which word is this: {'-'.join(word)}?", word)
-
-
-def rewritten(rng: Random) -> Messages:
-    """Instructions to repeat, reverse, capitalise, sort, or pick words of a text."""
-    row = rng.sample(words.OBJECTS + words.FOODS + words.ANIMALS, rng.randint(2, 4))
-    text = " ".join(row)
-    said = action(rng)
-    count = rng.randint(2, 4)
-    options = (
-        (f"Repeat: {said}", said), (f"Repeat after me: {text}", text), (f"Reverse the words: {text}", " ".join(reversed(row))),
-        (f"Say it in capitals: {text}", text.upper()), (f"Write in capital letters: {row[0]}", row[0].upper()),
-        (f"Write in small letters: {text.upper()}", text), (f"What is the first word: {text}?", row[0]),
-        (f"What is the last word: {text}?", row[-1]), (f"How many words are there: {text}?", str(len(row))),
-        (f"Sort by the alphabet: {text}", " ".join(sorted(row))), (f"Say {row[0]} {count} times.", " ".join([row[0]] * count)),
-        (f"Put commas between the words: {text}", ", ".join(row)), (f"Say this with an exclamation mark: {said}", said[:-1] + "!"),
-    )  # fmt: skip
-    return ask(*rng.choice(options))
-
-
-def composed(rng: Random) -> Messages:
-    """Requests for a sentence, a fact or a story."""
-    match rng.randrange(4):
-        case 0:
-            return ask(rng.choice(("Say something.", "Write a sentence.", "Tell me about somebody.")), action(rng))
-        case 1:
-            return ask(rng.choice(("Tell me a fact.", "Do you know something?", "Teach me something.")), fact(rng))
-        case 2:
-            return ask(rng.choice(("Tell me a story.", "Write a short story.", "I would like to hear a story.")), story(rng))
-        case _:
-            name = rng.choice(words.NAMES)
-            return ask(f"Tell me a story about {name}.", f"Once there was a child called {name}. " + action(rng).replace("They", name))
-
-
 def read(rng: Random) -> Messages:
     """Questions about a passage that the user gives."""
     passage = rng.choice((scene, notice))(rng)
@@ -197,7 +172,10 @@ def informed(rng: Random) -> Messages:
     passage = notice(rng)
     chosen = rng.sample(passage.questions, rng.randint(1, min(3, len(passage.questions))))
     turns = [turn for question, answer in chosen for turn in ask(question, answer)]
-    return (message("system", rng.choice(("", "You are a help desk. ", "Answer the visitors. ")) + passage.text), *turns)
+    return (
+        message("system", rng.choice(("", "You are a help desk. ", "Answer the visitors. ")) + passage.text),
+        *turns,
+    )
 
 
 _UNTOLD = ("I do not know that.", "I am sorry, I do not know.", "Nobody has told me that yet.")
@@ -211,16 +189,22 @@ def uninformed(rng: Random) -> Messages:
 
 def remembered(rng: Random) -> Messages:
     """Something that the user said about themselves, asked for later."""
-    name, food = rng.choice(words.NAMES), rng.choice(words.FOODS)
+    name, food = rng.choice(words.NAMES), some(rng.choice(words.FOODS))
     colour, pet = rng.choice(words.COLOURS), rng.choice(words.ANIMALS)
-    told, question, answer = rng.choice((
-        (f"My name is {name}.", "What is my name?", f"Your name is {name}."),
-        (f"I am {name}.", "Who am I?", f"You are {name}."),
-        (f"I like {food}.", "What do I like?", f"You like {food}."),
-        (f"My favourite colour is {colour}.", "What is my favourite colour?", f"Your favourite colour is {colour}."),
-        (f"I have {a(pet)}.", "Which animal do I have?", f"You have {a(pet)}."),
-        (f"My {pet} is called {name}.", f"What is my {pet} called?", f"Your {pet} is called {name}."),
-    ))  # fmt: skip
+    told, question, answer = rng.choice(
+        (
+            (f"My name is {name}.", "What is my name?", f"Your name is {name}."),
+            (f"I am {name}.", "Who am I?", f"You are {name}."),
+            (f"I like {food}.", "What do I like?", f"You like {food}."),
+            (
+                f"My favourite colour is {colour}.",
+                "What is my favourite colour?",
+                f"Your favourite colour is {colour}.",
+            ),
+            (f"I have {a(pet)}.", "Which animal do I have?", f"You have {a(pet)}."),
+            (f"My {pet} is called {name}.", f"What is my {pet} called?", f"Your {pet} is called {name}."),
+        )
+    )
     if rng.random() < 0.4:
         return ask(f"{told} {question}", answer)
     reply = f"Nice to meet you, {name}!" if told in (f"My name is {name}.", f"I am {name}.") else "That is nice."
@@ -229,16 +213,30 @@ def remembered(rng: Random) -> Messages:
 
 
 _TALK = (
-    ("Hello!", "Hello! How can I help you?"), ("Hi.", "Hello! How can I help you?"), ("Good morning!", "Good morning! What can I do for you?"),
-    ("Good evening.", "Good evening! What can I do for you?"), ("How are you?", "I am fine, thank you. And you?"),
-    ("Thank you.", "You are welcome."), ("Thanks!", "You are welcome."), ("Goodbye.", "Goodbye!"), ("Bye!", "Goodbye!"),
-    ("Who are you?", "I am a tiny language model."), ("What are you?", "I am a tiny language model."),
-    ("What is your name?", "My name is Tiny."), ("Can you help me?", "Yes, please ask me a question."),
+    ("Hello!", "Hello! How can I help you?"),
+    ("Hi.", "Hello! How can I help you?"),
+    ("Good morning!", "Good morning! What can I do for you?"),
+    ("Good evening.", "Good evening! What can I do for you?"),
+    ("How are you?", "I am fine, thank you. And you?"),
+    ("Thank you.", "You are welcome."),
+    ("Thanks!", "You are welcome."),
+    ("Goodbye.", "Goodbye!"),
+    ("Bye!", "Goodbye!"),
+    ("Who are you?", "I am a tiny language model."),
+    ("What are you?", "I am a tiny language model."),
+    ("What is your name?", "My name is Tiny."),
+    ("Can you help me?", "Yes, please ask me a question."),
     ("What can you do?", "I can answer small questions, add small numbers and tell short stories."),
-    ("Are you a person?", "No, I am a tiny language model."), ("I am sad.", "I am sorry. I hope you feel better soon."),
-    ("I am happy.", "That is good to hear!"), ("Good night.", "Good night! Sleep well."), ("Are you big?", "No, I am very small."),
-    ("Please help me.", "Of course. What do you want to know?"), ("Yes.", "Good."), ("No.", "All right."), ("Sorry.", "No problem."),
-)  # fmt: skip
+    ("Are you a person?", "No, I am a tiny language model."),
+    ("I am sad.", "I am sorry. I hope you feel better soon."),
+    ("I am happy.", "That is good to hear!"),
+    ("Good night.", "Good night! Sleep well."),
+    ("Are you big?", "No, I am very small."),
+    ("Please help me.", "Of course. What do you want to know?"),
+    ("Yes.", "Good."),
+    ("No.", "All right."),
+    ("Sorry.", "No problem."),
+)
 
 
 def small_talk(rng: Random) -> Messages:

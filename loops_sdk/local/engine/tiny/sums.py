@@ -12,9 +12,19 @@ from loops_sdk.local.engine.tiny.lexicon import NAMES, NUMBER_WORDS, OBJECTS
 from loops_sdk.local.engine.tiny.wording import Messages, ask, plural
 
 _QUESTIONS = (
-    "What is {e}?", "What is {e}?", "What is {e}?", "{e} = ?", "How much is {e}?", "Calculate {e}.", "{e}",
-    "Please work out {e}.", "Can you tell me what {e} is?", "Compute {e}.", "What does {e} make?", "Solve {e}.",
-)  # fmt: skip
+    "What is {e}?",
+    "What is {e}?",
+    "What is {e}?",
+    "{e} = ?",
+    "How much is {e}?",
+    "Calculate {e}.",
+    "{e}",
+    "Please work out {e}.",
+    "Can you tell me what {e} is?",
+    "Compute {e}.",
+    "What does {e} make?",
+    "Solve {e}.",
+)
 
 
 def _phrase(rng: Random, expression: str, result: int) -> Messages:
@@ -73,7 +83,7 @@ def word_problem(rng: Random) -> Messages:
 
 def comparison(rng: Random) -> Messages:
     """Which of two numbers is larger or smaller."""
-    a, b = rng.sample(range(0, 100 if rng.random() < 0.4 else 21), 2)
+    a, b = rng.sample(range(100 if rng.random() < 0.4 else 21), 2)
     larger_wanted = rng.random() < 0.5
     word = rng.choice(("larger", "bigger", "greater") if larger_wanted else ("smaller", "less"))
     chosen = max(a, b) if larger_wanted else min(a, b)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loops_sdk.local.engine.tiny.lexicon import IRREGULAR_PLURALS
+from loops_sdk.local.engine.tiny.lexicon import IRREGULAR_PLURALS, MASS_NOUNS
 
 Message = dict[str, str]
 Messages = tuple[Message, ...]
@@ -38,6 +38,11 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + "s"
+
+
+def some(food: str) -> str:
+    """Food in no particular amount: plural if it can be counted."""
+    return food if food in MASS_NOUNS else plural(food)
 
 
 def listed(words: Sequence[str]) -> str:
