@@ -1,0 +1,141 @@
+"""What is remembered of operations: keys and results, within bounds. It has no thread, no clock and no event loop.
+
+A result may be dropped; a key outlives it, so that an operation whose result is gone is still never done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+import attrs
+
+from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
+
+__all__ = ["Bounds", "Operation", "Records"]
+
+
+@attrs.frozen
+class Bounds:
+    """How much is kept.
+
+    Attributes:
+        results: most finished results.
+        result_bytes: most bytes of them together.
+        result_age: seconds that a result stays after the operation finished.
+        keys: most keys of operations whose result has been dropped.
+        queued: most operations that wait.
+        queued_bytes: most bytes of their requests together.
+    """
+
+    results: int = 10_000
+    result_bytes: int = 2 * 2**30
+    result_age: float = 3600.0
+    keys: int = 100_000
+    queued: int = 10_000
+    queued_bytes: int = 8 * 2**30
+
+
+@attrs.define(eq=False)
+class Operation:
+    """One accepted operation. `work` is dropped when it is done, `reply` is there from then on."""
+
+    id: str
+    name: str
+    key: str | None
+    fingerprint: bytes
+    size: int
+    work: Callable[[], bytes] | None
+    reply: bytes | None = None
+    finished_at: float = 0.0
+    done: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+
+@attrs.frozen
+class _Dropped:
+    operation_id: str
+    fingerprint: bytes
+
+
+class Records:
+    """Operations by id and by key. For one thread at a time."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._by_id: dict[str, Operation] = {}
+        self._by_key: dict[str, Operation] = {}
+        self._finished: OrderedDict[str, Operation] = OrderedDict()
+        self._finished_bytes = 0
+        self._dropped: OrderedDict[str, _Dropped] = OrderedDict()
+        self._dropped_ids: set[str] = set()
+
+    def known(self, key: str | None, fingerprint: bytes) -> str | None:
+        """The operation that was accepted under this key; `None` when there is none.
+
+        Raises:
+            InvalidInputError: the key stood for another request.
+            BadRequestError: 409, it was done and its result has been dropped.
+        """
+        if key is None:
+            return None
+        found = self._by_key.get(key) or self._dropped.get(key)
+        if found is None:
+            return None
+        if found.fingerprint != fingerprint:
+            raise InvalidInputError(f"Idempotency-Key: {key!r} was used for another request; take a new key")
+        if isinstance(found, _Dropped):
+            raise BadRequestError(
+                f"operation {found.operation_id} with this key is done and not done again; its result has been dropped",
+                status=409,
+            )
+        return found.id
+
+    def add(self, operation: Operation) -> None:
+        """Remember an operation that has been accepted."""
+        self._by_id[operation.id] = operation
+        if operation.key is not None:
+            self._by_key[operation.key] = operation
+
+    def get(self, operation_id: str) -> Operation:
+        """An operation by its id.
+
+        Raises:
+            NotFoundError: never accepted here, or its result has been dropped.
+        """
+        operation = self._by_id.get(operation_id)
+        if operation is not None:
+            return operation
+        why = (
+            "it is done and its result has been dropped" if operation_id in self._dropped_ids else "it is unknown here"
+        )
+        raise NotFoundError(f"no operation {operation_id!r}: {why}", status=404)
+
+    def finish(self, operation: Operation, reply: bytes, now: float) -> None:
+        """Keep the result of an operation, at the cost of the oldest ones."""
+        operation.reply, operation.finished_at, operation.work = reply, now, None
+        self._finished[operation.id] = operation
+        self._finished_bytes += len(reply)
+        self.evict(now)
+
+    def evict(self, now: float) -> None:
+        """Drop what is beyond the bounds, oldest first."""
+        while self._finished and self._beyond(next(iter(self._finished.values())), now):
+            self._drop(self._finished.popitem(last=False)[1])
+
+    def _beyond(self, oldest: Operation, now: float) -> bool:
+        bounds = self._bounds
+        crowded = len(self._finished) > bounds.results or self._finished_bytes > bounds.result_bytes
+        # The newest stays whatever its size, or nobody could ever fetch a result larger than the bound.
+        return (crowded and len(self._finished) > 1) or now - oldest.finished_at > bounds.result_age
+
+    def _drop(self, operation: Operation) -> None:
+        self._finished_bytes -= len(operation.reply or b"")
+        del self._by_id[operation.id]
+        if operation.key is None:
+            return
+        del self._by_key[operation.key]
+        self._dropped[operation.key] = _Dropped(operation.id, operation.fingerprint)
+        self._dropped_ids.add(operation.id)
+        if len(self._dropped) > self._bounds.keys:
+            self._dropped_ids.discard(self._dropped.popitem(last=False)[1].operation_id)

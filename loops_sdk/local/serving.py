@@ -1,0 +1,239 @@
+"""What all servers of the deployment share: the key on every route, bodies, errors as JSON, start and stop.
+
+It decides how a server says no and how it ends. It knows HTTP, and nothing of training, sampling or runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from loops_sdk._wire.codec import decode_request, dumps
+from loops_sdk._wire.failures import status_of
+from loops_sdk.errors import (
+    AuthenticationError,
+    BadRequestError,
+    DeploymentFailedError,
+    InvalidInputError,
+    LoopsError,
+    RequestTimeoutError,
+)
+
+__all__ = ["ErrorForm", "Server", "application", "json_reply", "query", "read_body", "read_request"]
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: How an error body looks: FastAPI's, OpenAI's, or the control plane's.
+ErrorForm = Literal["detail", "openai", "plain"]
+
+BODY_LIMIT = 512 * 2**20
+#: Above this size a body is decoded in a thread, so that the event loop goes on.
+LARGE = 64 * 2**10
+_BODY_IDLE = 30.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CODES = {
+    400: "VALIDATION_ERROR",
+    401: "UNAUTHORIZED",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    408: "TIMEOUT",
+    409: "CONFLICT",
+    413: "PAYLOAD_TOO_LARGE",
+    422: "VALIDATION_ERROR",
+    429: "TOO_MANY_REQUESTS",
+    503: "UNAVAILABLE",
+}
+
+_log = logging.getLogger(__name__)
+
+
+def application(*, api_key: str, form: ErrorForm, body_limit: int = BODY_LIMIT) -> web.Application:
+    """An application without routes that wants the key on all of them and answers every failure in `form`."""
+    return web.Application(middlewares=[_answer_always(form), _want_key(api_key)], client_max_size=body_limit)
+
+
+def json_reply(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A reply whose body is JSON already."""
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+async def read_request(request: web.Request, kind: type[T]) -> T:
+    """The request's body as a value, decoded off the event loop when it is large.
+
+    Raises:
+        InvalidInputError: not JSON, not of this shape, or an unknown field.
+    """
+    body = await read_body(request)
+    if len(body) < LARGE:
+        return decode_request(body, kind)
+    return await asyncio.to_thread(decode_request, body, kind)
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body, within the application's limit and while bytes keep coming.
+
+    Raises:
+        BadRequestError: 413, more than the limit; 400, a body that broke off or cannot be decompressed.
+        RequestTimeoutError: no byte came for 30 s.
+    """
+    limit = request.client_max_size
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await _next_chunk(request):
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _next_chunk(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(_BODY_IDLE):
+            return await request.content.readany()
+    except TimeoutError:
+        raise RequestTimeoutError(f"body: no byte came for {_BODY_IDLE:.0f} s", status=408) from None
+    except (web.RequestPayloadError, aiohttp.ClientError, ValueError) as error:
+        raise BadRequestError(f"body: {error}", status=400) from None
+
+
+def _too_large(limit: int) -> BadRequestError:
+    return BadRequestError(f"body: larger than the {limit} bytes that this server takes", status=413)
+
+
+def query(request: web.Request, *allowed: str) -> dict[str, str]:
+    """The query parameters, none of them unknown or repeated.
+
+    Raises:
+        InvalidInputError: one that is; the message names it.
+    """
+    for name in request.query:
+        if name not in allowed:
+            raise InvalidInputError(f"{name}: no such query parameter (known: {', '.join(allowed) or 'none'})")
+        if len(request.query.getall(name)) > 1:
+            raise InvalidInputError(f"{name}: given more than once")
+    return dict(request.query)
+
+
+# ---------------------------------------------------------------- middlewares
+
+
+def _want_key(api_key: str) -> Callable[..., Any]:
+    expected = api_key.encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        key = given.strip().encode("utf-8", "surrogateescape")
+        if scheme.lower() not in ("bearer", "api-key") or not hmac.compare_digest(key, expected):
+            raise AuthenticationError("the Authorization header holds no valid key", status=401)
+        return await handler(request)
+
+    return check
+
+
+def _answer_always(form: ErrorForm) -> Callable[..., Any]:
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = _request_id(request)
+        try:
+            response = await handler(request)
+        except LoopsError as error:
+            response = _error_reply(form, _status(error), error.message, error.retry_after)
+        except web.HTTPException as error:
+            response = _error_reply(form, error.status, f"{error.reason}: {request.method} {request.path}", None)
+            response.headers.update({"Allow": error.headers["Allow"]} if "Allow" in error.headers else {})
+        except Exception:
+            _log.exception("%s %s failed (request %s)", request.method, request.path, request_id)
+            message = f"an error of the server's own; its log has more about request {request_id}"
+            response = _error_reply(form, 500, message, None)
+        response.headers["X-Request-Id"] = request_id
+        return response
+
+    return answer
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _status(error: LoopsError) -> int:
+    return error.status or status_of(error)
+
+
+def _error_reply(form: ErrorForm, status: int, message: str, retry_after: float | None) -> web.Response:
+    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    return json_reply(dumps(_error_body(form, status, message)), status=status, headers=headers)
+
+
+def _error_body(form: ErrorForm, status: int, message: str) -> dict[str, Any]:
+    code = _CODES.get(status, "ERROR" if status < 500 else "INTERNAL_ERROR")
+    # A lone surrogate, which a client may well have sent and a message may quote, has no UTF-8.
+    text = message.encode("utf-8", "replace").decode()
+    if form == "openai":
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        return {"error": {"message": text, "type": kind, "code": code.lower()}}
+    return {"detail": text} if form == "detail" else {"code": code, "message": text}
+
+
+# ---------------------------------------------------------------- start and stop
+
+
+class Server:
+    """An application on a port.
+
+    Args:
+        app: what answers.
+        host: address to bind.
+        port: port to bind; 0 means any that is free.
+        cancel_on_disconnect: whether a handler is cancelled when its client goes away.
+        grace: seconds that running handlers have when the server stops, before they are cancelled.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        cancel_on_disconnect: bool = False,
+        grace: float = 1.0,
+    ) -> None:
+        self._host, self._wanted = host, port
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=cancel_on_disconnect, shutdown_timeout=grace
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        address = self._runner.addresses[0]
+        return int(address[1])
+
+    async def start(self) -> None:
+        """Bind and listen.
+
+        Raises:
+            DeploymentFailedError: the address cannot be bound. Nothing is left open then.
+        """
+        try:
+            await self._runner.setup()
+            await web.TCPSite(self._runner, self._host, self._wanted).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise DeploymentFailedError(f"cannot listen on {self._host}:{self._wanted} ({error})") from error
+
+    async def aclose(self) -> None:
+        """Stop listening, let handlers finish within the grace, close every connection."""
+        await self._runner.cleanup()

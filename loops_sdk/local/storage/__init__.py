@@ -1,0 +1,14 @@
+"""The data directory of a deployment: records, checkpoints, and the pointer to each run's live adapter."""
+
+from loops_sdk.local.storage.directory import Storage
+from loops_sdk.local.storage.files import detach_and_remove
+from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved
+
+__all__ = [
+    "Live",
+    "RunRecord",
+    "SamplerRecord",
+    "Saved",
+    "Storage",
+    "detach_and_remove",
+]

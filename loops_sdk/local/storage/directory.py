@@ -1,0 +1,241 @@
+"""`Storage`: where runs, samplers and checkpoints lie, and how a checkpoint comes into being.
+
+A save writes a folder that never changes afterwards, then points the checkpoint's name at it, so that a reader sees the
+old files or the new ones and never a mixture. One process saves a run's checkpoints; any number read them.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from loops_sdk._wire.codec import decode, encode, to_dict
+from loops_sdk.errors import NotFoundError, ProtocolError
+from loops_sdk.local.storage.files import new_id, point, read_if_there, sync_tree, write_atomically
+from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved
+from loops_sdk.types import Checkpoint, CheckpointPath, LoraConfig
+from loops_sdk.types.checkpoints import check_name
+
+__all__ = ["Storage"]
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_KINDS: tuple[Literal["weights", "sampler_weights"], ...] = ("weights", "sampler_weights")
+_META = "checkpoint.json"
+
+
+class Storage:
+    """One data directory.
+
+    Args:
+        root: an existing folder, made ready by `create`. It is never made again once it is gone.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def create(cls, root: Path) -> Storage:
+        """Make the folders that everything else expects below an existing `root`."""
+        for name in ("sessions", "runs", "samplers", "logs", "cache"):
+            (root / name).mkdir(exist_ok=True, mode=0o700)
+        return cls(root)
+
+    # ------------------------------------------------------------ records
+
+    def new_session(self) -> str:
+        """Record a session and return its id."""
+        session_id = new_id(10)
+        write_atomically(self.root / "sessions" / f"{session_id}.json", encode({"id": session_id}))
+        return session_id
+
+    def has_session(self, session_id: str) -> bool:
+        """Whether `new_session` made it, in this deployment or an earlier one on the same folder."""
+        return (self.root / "sessions" / f"{check_name('session_id', session_id)}.json").is_file()
+
+    def write_run(self, run: RunRecord) -> None:
+        """Record a run, or what has changed about it."""
+        folder = self._run(run.id)
+        for place in (folder, folder / "saves", *(folder / kind for kind in _KINDS)):
+            place.mkdir(exist_ok=True, mode=0o700)
+        write_atomically(folder / "run.json", encode(run))
+
+    def run(self, run_id: str) -> RunRecord:
+        """The record of a run.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return _found(self._run(run_id) / "run.json", RunRecord, f"there is no run {run_id!r}")
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, newest first."""
+        records = (_read(folder / "run.json", RunRecord) for folder in _visible(self.root / "runs"))
+        return sorted((run for run in records if run), key=lambda run: run.created_at, reverse=True)
+
+    def write_sampler(self, sampler: SamplerRecord) -> None:
+        """Record a sampler."""
+        write_atomically(self.root / "samplers" / f"{check_name('sampler_id', sampler.id)}.json", encode(sampler))
+
+    def sampler(self, sampler_id: str) -> SamplerRecord:
+        """The record of a sampler.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        path = self.root / "samplers" / f"{check_name('sampler_id', sampler_id)}.json"
+        return _found(path, SamplerRecord, f"there is no sampler {sampler_id!r}")
+
+    # ------------------------------------------------------------ checkpoints
+
+    def save(
+        self,
+        path: CheckpointPath,
+        write: Callable[[Path], None],
+        *,
+        base_model: str,
+        adapter_config: dict[str, Any],
+        policy_version: int,
+        ttl_seconds: int | None = None,
+    ) -> Saved:
+        """Make a checkpoint out of what `write` puts into the folder it is given; replaces one of the same name.
+
+        When anything fails, `write` included, every name leads where it led before.
+        """
+        run = self._run(path.run_id)
+        save_id = new_id(12)
+        scratch, folder = run / "saves" / f".{save_id}", run / "saves" / save_id
+        scratch.mkdir(mode=0o700)
+        try:
+            write(scratch)
+            checkpoint = _describe(path, scratch, base_model, adapter_config)
+            expires_at = None if ttl_seconds is None else time.time() + ttl_seconds
+            saved = Saved(checkpoint, folder, policy_version, expires_at)
+            extra = {"policy_version": policy_version, "expires_at": expires_at}
+            write_atomically(scratch / _META, encode({**to_dict(checkpoint), **extra}))
+            sync_tree(scratch)
+            scratch.rename(folder)
+            point(run / path.kind / path.name, f"../saves/{save_id}")
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        return saved
+
+    def checkpoint(self, path: CheckpointPath) -> Saved:
+        """The checkpoint under an address.
+
+        Raises:
+            NotFoundError: there is none, or it has expired.
+        """
+        saved = self._saved(self._run(path.run_id) / path.kind / check_name("path", path.name))
+        if saved is None:
+            raise NotFoundError(f"there is no checkpoint {path}", status=404)
+        return saved
+
+    def checkpoints(self, run_id: str) -> list[Saved]:
+        """All checkpoints of a run, oldest first; none for a run that does not exist."""
+        found = (self._saved(link) for kind in _KINDS for link in _visible(self._run(run_id) / kind))
+        return sorted((saved for saved in found if saved), key=lambda saved: saved.checkpoint.created_at)
+
+    def _saved(self, link: Path) -> Saved | None:
+        """What a name points at. The link is followed once, so that everything read after it is of one save."""
+        try:
+            folder = link.parent / link.readlink()
+        except OSError:
+            return None
+        meta = _read(folder / _META, dict)
+        if meta is None:
+            return None
+        expires_at = meta.get("expires_at")
+        if expires_at is not None and expires_at <= time.time():
+            return None
+        checkpoint = decode(encode(meta), Checkpoint)
+        return Saved(checkpoint, folder.resolve(), int(meta["policy_version"]), expires_at)
+
+    def sweep(self, run_id: str) -> None:
+        """Remove expired checkpoints, and files that no name and no pointer leads to. For the saving process."""
+        run = self._run(run_id)
+        kept = {live.folder} if (live := self.live(run_id)) else set()
+        for link in [link for kind in _KINDS for link in _visible(run / kind)]:
+            saved = self._saved(link)
+            if saved is None:
+                link.unlink(missing_ok=True)
+            else:
+                kept.add(f"saves/{saved.folder.name}")
+        for folder in (run / "saves").iterdir():
+            if f"saves/{folder.name}" not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # ------------------------------------------------------------ the live adapter
+
+    def publish(self, saved: Saved) -> None:
+        """Point the run's sampler at a checkpoint's adapter."""
+        live = Live(saved.checkpoint.checkpoint_id, f"saves/{saved.folder.name}", saved.policy_version)
+        write_atomically(self._run(saved.checkpoint.run_id) / "live.json", encode(live))
+
+    def live(self, run_id: str) -> Live | None:
+        """What the pointer says; `None` before the first publication."""
+        return _read(self._run(run_id) / "live.json", Live)
+
+    def live_folder(self, run_id: str, live: Live) -> Path:
+        """Where the files of a pointer lie."""
+        return self._run(run_id) / "saves" / check_name("folder", Path(live.folder).name)
+
+    def live_stamp(self, run_id: str) -> tuple[int, int] | None:
+        """A value that changes whenever the pointer does. Cheap: for asking many times a second."""
+        try:
+            status = (self._run(run_id) / "live.json").stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _run(self, run_id: str) -> Path:
+        return self.root / "runs" / check_name("run_id", run_id)
+
+
+def _describe(path: CheckpointPath, folder: Path, base_model: str, adapter_config: dict[str, Any]) -> Checkpoint:
+    targets = adapter_config.get("target_modules") or []
+    return Checkpoint(
+        id=new_id(8),
+        checkpoint_id=check_name("name", path.name),
+        run_id=path.run_id,
+        target="trainer" if path.kind == "weights" else "sampler",
+        checkpoint_type="lora",
+        base_model=base_model,
+        size_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        created_at=datetime.now(UTC),
+        lora_adapter_config=adapter_config,
+        lora_config=LoraConfig("v1", [targets] if isinstance(targets, str) else sorted(targets)),
+        sync_status="COMPLETE",
+    )
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Entries under their final names; empty for a folder that does not exist."""
+    try:
+        entries = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return iter(())
+    return (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """The value in a file; `None` when there is no such file, or nothing of ours in it."""
+    body = read_if_there(path)
+    try:
+        return None if body is None else decode(body, kind)
+    except ProtocolError as error:
+        _log.warning("%s is left aside: %s", path, error.message)
+        return None
+
+
+def _found(path: Path, kind: type[T], message: str) -> T:
+    value = _read(path, kind)
+    if value is None:
+        raise NotFoundError(message, status=404)
+    return value
