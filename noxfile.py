@@ -71,7 +71,7 @@ def facade(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it, and run the smoke tests against it with the source tree out of reach."""
-    away = Path(session.create_tmp()) / "away"
+    away = Path(session.create_tmp()).resolve() / "away"
     shutil.rmtree(away, ignore_errors=True)
     shutil.copytree(ROOT / "tests" / "smoke", away / "smoke")
     session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(away), str(ROOT), silent=True)

@@ -1,1 +1,111 @@
-"""loops_sdk_sync: the same clients for code that blocks, generated from the asyncio core."""
+"""Train LoRA adapters of large language models by remote calls, from code that blocks.
+
+    with ServiceClient() as service:
+        training = service.create_lora_training_client("Qwen/Qwen3-8B", rank=16)
+        result = training.forward_backward([datum]).result()
+        training.optim_step(AdamParams(learning_rate=4e-5)).result()
+
+The clients are those of `loops_sdk` with a blocking form of every call, usable from any thread. Each also has its
+`*_async` form, which can be awaited on any event loop. Values and errors are those of `loops_sdk`.
+"""
+
+from loops_sdk import (
+    AdamParams,
+    AuthenticationError,
+    BadRequestError,
+    Checkpoint,
+    CheckpointFile,
+    CheckpointFilesResponse,
+    CheckpointPath,
+    ClientClosedError,
+    ConnectionFailedError,
+    Datum,
+    DeploymentFailedError,
+    EncodedTextChunk,
+    ForwardBackwardOutput,
+    GetInfoResponse,
+    ImageChunk,
+    InvalidInputError,
+    LocalDeployment,
+    LoopsError,
+    LoraConfig,
+    LossFn,
+    ModelInput,
+    NotFoundError,
+    OperationTimeoutError,
+    OptimStepResponse,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RemoteOpError,
+    RequestTimeoutError,
+    SampledSequence,
+    SampleResult,
+    SamplingParams,
+    SaveWeightsResponse,
+    ServerFailureError,
+    ServerShutdownError,
+    StatusError,
+    TensorData,
+    UnknownRequestError,
+    UnretrievedErrorWarning,
+    WeightsNotReadyError,
+    from_dict,
+    to_dict,
+)
+from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, Future, OperationFuture
+from loops_sdk_sync._generated.sampling import SamplingClient
+from loops_sdk_sync._generated.service import ServiceClient
+from loops_sdk_sync._generated.training import TrainingClient
+
+__all__ = [
+    "AdamParams",
+    "AuthenticationError",
+    "BadRequestError",
+    "Checkpoint",
+    "CheckpointFile",
+    "CheckpointFilesResponse",
+    "CheckpointPath",
+    "ClientClosedError",
+    "ComposedFuture",
+    "ConnectionFailedError",
+    "Datum",
+    "DeploymentFailedError",
+    "EncodedTextChunk",
+    "ForwardBackwardFuture",
+    "ForwardBackwardOutput",
+    "Future",
+    "GetInfoResponse",
+    "ImageChunk",
+    "InvalidInputError",
+    "LocalDeployment",
+    "LoopsError",
+    "LoraConfig",
+    "LossFn",
+    "ModelInput",
+    "NotFoundError",
+    "OperationFuture",
+    "OperationTimeoutError",
+    "OptimStepResponse",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "RemoteOpError",
+    "RequestTimeoutError",
+    "SampleResult",
+    "SampledSequence",
+    "SamplingClient",
+    "SamplingParams",
+    "SaveWeightsResponse",
+    "ServerFailureError",
+    "ServerShutdownError",
+    "ServiceClient",
+    "StatusError",
+    "TensorData",
+    "TrainingClient",
+    "UnknownRequestError",
+    "UnretrievedErrorWarning",
+    "WeightsNotReadyError",
+    "from_dict",
+    "to_dict",
+]

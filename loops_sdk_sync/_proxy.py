@@ -1,0 +1,77 @@
+"""`Proxy`: what every generated client is made of. It holds a client of the core and closes it in the end.
+
+It decides who keeps whom alive: a client made by another one, and every future, hold on to where they came from.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from loops_sdk_sync._futures import CoreFuture, Future
+from loops_sdk_sync._portal import Closable, Portal, portal
+
+A = TypeVar("A")
+C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
+
+
+class Proxy(Generic[C]):
+    """A client of the core, used through the portal."""
+
+    _core: C
+    _portal: Portal
+    _parent: Proxy[Any] | None
+
+    def _start(self, core: C, opening: Callable[[C], Coroutine[Any, Any, object]] | None = None) -> None:
+        """Take over a client that belongs to nobody else: it is closed when this one is collected, or at exit."""
+        self._core, self._portal, self._parent = core, portal(), None
+        self._portal.keep(core)
+        release = weakref.finalize(self, self._portal.release, core)
+        release.atexit = False  # the portal does that itself, while its loop still runs
+        if opening is not None:
+            try:
+                self._portal.call(opening, core)
+            except BaseException:
+                release()
+                raise
+
+    @classmethod
+    def _alone(cls, core: C) -> Self:
+        self = cls.__new__(cls)
+        self._start(core)
+        return self
+
+    @classmethod
+    def _around(cls, core: C, parent: Proxy[Any]) -> Self:
+        """The facade of a client that ends with the one that made it."""
+        self = cls.__new__(cls)
+        self._core, self._portal, self._parent = core, parent._portal, parent
+        return self
+
+    def _future(self, core: CoreFuture[T]) -> Future[T]:
+        return Future(self._portal, core, self)
+
+    def _future_of(self, around: Callable[[A, Proxy[Any]], T], core: CoreFuture[A]) -> Future[T]:
+        return Future(self._portal, core, self, lambda made: around(made, self))
+
+    def __repr__(self) -> str:
+        return repr(self._core)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._portal.call(self._core.aclose)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._portal.call_async(self._core.aclose)
