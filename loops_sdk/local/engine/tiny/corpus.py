@@ -12,7 +12,7 @@ from random import Random
 from typing import Final, TypeVar
 from zlib import crc32
 
-from loops_sdk.local.engine.tiny import dialogues, instructions, prose, sums
+from loops_sdk.local.engine.tiny import dialogues, instructions, prose, reading, sums
 from loops_sdk.local.engine.tiny.wording import Messages, message
 
 T = TypeVar("T")
@@ -29,9 +29,9 @@ _TEXTS: Final[tuple[tuple[int, Callable[[Random], str]], ...]] = (
     (1, prose.order),
 )
 _TALKS: Final[tuple[tuple[int, Callable[[Random], Messages]], ...]] = (
-    (7, sums.small_sum),
-    (5, sums.small_difference),
-    (4, sums.larger),
+    (3, sums.small_sum),
+    (3, sums.small_difference),
+    (3, sums.larger),
     (2, sums.in_words),
     (4, sums.word_problem),
     (3, sums.comparison),
@@ -48,9 +48,9 @@ _TALKS: Final[tuple[tuple[int, Callable[[Random], Messages]], ...]] = (
     (6, instructions.letters),
     (8, instructions.rewritten),
     (4, instructions.composed),
-    (8, dialogues.read),
-    (6, dialogues.informed),
-    (4, dialogues.uninformed),
+    (8, reading.read),
+    (6, reading.informed),
+    (6, reading.uninformed),
     (5, dialogues.remembered),
     (3, dialogues.small_talk),
 )

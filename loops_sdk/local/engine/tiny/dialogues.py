@@ -1,7 +1,7 @@
 """Conversations about words and things: what the assistant can be asked besides arithmetic.
 
-Decides the kinds of question, the phrasings of each and the manner of the answers: short, plain, friendly, and honest
-about what it has not been told. Refuses to know how often each kind occurs; `corpus` decides that.
+Decides the kinds of question, the phrasings of each and the manner of the answers: short, plain and friendly.
+Refuses to know how often each kind occurs; `corpus` decides that.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from random import Random
 
 from loops_sdk.local.engine.tiny import lexicon as words
-from loops_sdk.local.engine.tiny.prose import notice, scene
-from loops_sdk.local.engine.tiny.wording import Messages, a, ask, listed, message, plural, sentence, some
+from loops_sdk.local.engine.tiny.wording import Messages, a, ask, listed, plural, sentence, some
 
 
 def _item(rng: Random, table: Mapping[str, str]) -> tuple[str, str]:
@@ -157,34 +156,6 @@ def known_fact(rng: Random) -> Messages:
     """Questions of general knowledge, answered in a few words."""
     question, answer = _item(rng, words.FACTS)
     return ask(question if rng.random() < 0.8 else f"Please tell me: {question}", sentence(answer))
-
-
-def read(rng: Random) -> Messages:
-    """Questions about a passage that the user gives."""
-    passage = rng.choice((scene, notice))(rng)
-    question, answer = rng.choice(passage.questions)
-    asked = rng.choice(("{p} {q}", "{p}\n{q}", "Read this: {p} {q}", "{q} {p}", "Text: {p}\nQuestion: {q}"))
-    return ask(asked.format(p=passage.text, q=question), answer)
-
-
-def informed(rng: Random) -> Messages:
-    """A help desk that was told its facts in the system message, asked one to three questions."""
-    passage = notice(rng)
-    chosen = rng.sample(passage.questions, rng.randint(1, min(3, len(passage.questions))))
-    turns = [turn for question, answer in chosen for turn in ask(question, answer)]
-    return (
-        message("system", rng.choice(("", "You are a help desk. ", "Answer the visitors. ")) + passage.text),
-        *turns,
-    )
-
-
-_UNTOLD = ("I do not know that.", "I am sorry, I do not know.", "Nobody has told me that yet.")
-
-
-def uninformed(rng: Random) -> Messages:
-    """The same questions without the facts: the assistant says that it does not know."""
-    passage = rng.choice((scene, notice))(rng)
-    return ask(rng.choice(passage.questions)[0], rng.choice(_UNTOLD))
 
 
 def remembered(rng: Random) -> Messages:

@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain loops/tiny on its procedural corpus.")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="model folder to write (default: the shipped one)")
     parser.add_argument("--seed", type=int, default=0, help="seed of corpus and weights (default 0)")
-    parser.add_argument("--steps", type=int, default=1_200, help="optimizer steps of 4,096 tokens (default 1200)")
+    parser.add_argument("--steps", type=int, default=1_000, help="optimizer steps of 4,096 tokens (default 1000)")
     given = parser.parse_args()
     if given.steps < 1:
         parser.error(f"--steps must be at least 1, not {given.steps}")

@@ -1,7 +1,7 @@
 """Arithmetic in words: sums, differences, products and comparisons of small numbers, asked in many ways.
 
-Decides how often which numbers occur, so how much of arithmetic the model can learn: small sums are common enough to be
-half known and left uncertain enough to be worth training. Refuses to know about anything that is not a number.
+Decides the ranges of the numbers and the phrasings. Refuses to know how often each kind occurs: `corpus` keeps small sums
+rare enough that the model is unsure of them, so that reinforcement learning has something to raise.
 """
 
 from __future__ import annotations
