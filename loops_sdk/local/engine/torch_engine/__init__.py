@@ -1,14 +1,18 @@
-"""The torch engines. Importing this page loads torch, transformers and peft; who can do without must not import it."""
+"""The torch engines. Calling these loads torch and transformers, and peft for training; who can do without must not."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from loops_sdk.local.engine.torch_engine.generation import MAX_ROWS, TorchGenerationEngine
-from loops_sdk.local.engine.torch_engine.models import load
-from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
+if TYPE_CHECKING:
+    from loops_sdk.local.engine.torch_engine.generation import TorchGenerationEngine
+    from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
 
-__all__ = ["TorchGenerationEngine", "TorchTrainingEngine", "load_generation_engine", "load_training_engine"]
+__all__ = ["MAX_ROWS", "load_generation_engine", "load_training_engine"]
+
+#: Continuations that are decoded together by default.
+MAX_ROWS = 64
 
 
 def load_training_engine(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) -> TorchTrainingEngine:
@@ -23,6 +27,9 @@ def load_training_engine(base_model: str, *, cache_dir: Path, max_seq_len: int |
         InvalidInputError: no such model, or one that cannot be trained; see `models.load`.
         ConnectionFailedError: a hub id that is not cached while the hub cannot be reached.
     """
+    from loops_sdk.local.engine.torch_engine.models import load
+    from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
+
     return TorchTrainingEngine(load(base_model, cache_dir=cache_dir, max_seq_len=max_seq_len))
 
 
@@ -38,4 +45,7 @@ def load_generation_engine(base_model: str, *, cache_dir: Path, max_rows: int = 
         InvalidInputError: no such model, or one that cannot be sampled from; see `models.load`.
         ConnectionFailedError: a hub id that is not cached while the hub cannot be reached.
     """
+    from loops_sdk.local.engine.torch_engine.generation import TorchGenerationEngine
+    from loops_sdk.local.engine.torch_engine.models import load
+
     return TorchGenerationEngine(load(base_model, cache_dir=cache_dir), max_rows=max_rows)

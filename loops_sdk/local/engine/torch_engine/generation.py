@@ -27,10 +27,7 @@ from loops_sdk.local.engine.torch_engine.requests import Continuation, Job
 from loops_sdk.local.engine.torch_engine.sampling import sample
 from loops_sdk.local.engine.torch_engine.served import BASE, ServedAdapter, read_adapter
 
-__all__ = ["MAX_ROWS", "TorchGenerationEngine"]
-
-#: Continuations that are decoded together by default.
-MAX_ROWS = 64
+__all__ = ["TorchGenerationEngine"]
 
 #: Padded prompt tokens of one pass.
 _PREFILL_BUDGET = {"cpu": 4096, "cuda": 32768}
@@ -61,7 +58,7 @@ class TorchGenerationEngine:
         max_rows: continuations that are decoded together; more wait in the order in which they came.
     """
 
-    def __init__(self, base: BaseModel, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, base: BaseModel, *, max_rows: int) -> None:
         if max_rows < 1:
             raise InvalidInputError(f"max_rows: expected a whole number >= 1, got {max_rows!r}")
         self._base, self._max_rows = base, max_rows
@@ -181,7 +178,7 @@ class TorchGenerationEngine:
             return self._fail(jobs, error)
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> Finished:
-        failed = [self._jobs.pop(job.ticket) for job in jobs if job.ticket in self._jobs]
+        failed = [self._jobs.pop(job.ticket) for job in _in_order(jobs) if job.ticket in self._jobs]
         self._forget(failed)
         return [(job.ticket, error) for job in failed]
 
@@ -245,11 +242,15 @@ class TorchGenerationEngine:
         return self._fail(broken, RuntimeError(f"{adapter.name} gave scores that are not finite")) if broken else []
 
     def _collect(self, jobs: Iterable[Job]) -> Finished:
-        done = [job for job in jobs if job.done and job.ticket in self._jobs]
+        done = [job for job in _in_order(jobs) if job.done and job.ticket in self._jobs]
         return [(job.ticket, self._jobs.pop(job.ticket).result(self._decode_text)) for job in done]
 
     def _decode_text(self, tokens: Sequence[int]) -> str:
         return str(self._text.decode(list(tokens), skip_special_tokens=True))
+
+
+def _in_order(jobs: Iterable[Job]) -> list[Job]:
+    return sorted(jobs, key=lambda job: job.ticket)
 
 
 def _tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:

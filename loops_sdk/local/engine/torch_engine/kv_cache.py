@@ -42,6 +42,7 @@ class RowCache(Cache):
         """Columns in use."""
         return self.end - self.start
 
+    @torch.inference_mode()
     def join(self, prefilled: DynamicCache, row: int, length: int, copies: int) -> None:
         """Add `copies` rows with the first `length` columns of one row of a right-padded cache."""
         if not self.layers:
@@ -53,6 +54,7 @@ class RowCache(Cache):
             layer.write(source, row, length, slice(count, rows))
         self.first += [self.end - length] * copies
 
+    @torch.inference_mode()
     def prepare(self) -> None:
         """Make room for the column that the next pass writes."""
         if self.end >= self._columns:
@@ -71,6 +73,7 @@ class RowCache(Cache):
         self.first = [column + move for column in self.first]
         self.end, self._rows, self._columns = end, rows, columns
 
+    @torch.inference_mode()
     def drop(self, row: int) -> None:
         """Remove a row; the last one takes its place."""
         last = len(self.first) - 1

@@ -20,8 +20,9 @@ from loops_sdk.local.engine import datums, losses
 from loops_sdk.local.engine.protocol import AdapterConfig
 from loops_sdk.local.engine.results import Results
 from loops_sdk.local.engine.torch_engine.adamw import Moments, adamw_step, global_norm
-from loops_sdk.local.engine.torch_engine.adapters import TrainedAdapter, read_tensors, write_tensors
+from loops_sdk.local.engine.torch_engine.adapters import TrainedAdapter
 from loops_sdk.local.engine.torch_engine.batching import plan
+from loops_sdk.local.engine.torch_engine.files import read_tensors, write_tensors
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 from loops_sdk.local.engine.torch_engine.scoring import Scorer
 from loops_sdk.types import AdamParams, Datum, ForwardBackwardOutput, OptimStepResponse

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
     OPTConfig,
@@ -16,9 +17,11 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
-from transformers import AutoModelForCausalLM
 
-from loops_sdk.local.engine.torch_engine import TorchTrainingEngine, load_training_engine
+from loops_sdk.local.engine import AdapterConfig
+from loops_sdk.local.engine.torch_engine import load_generation_engine, load_training_engine
+from loops_sdk.local.engine.torch_engine.generation import TorchGenerationEngine
+from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
 
 torch.set_num_threads(1)
 
@@ -102,6 +105,18 @@ def training_engine(model_folder: Callable[[str], str], tmp_path: Path) -> Calla
     """A fresh training engine over a random model."""
 
     def engine(name: str = "llama") -> TorchTrainingEngine:
-        return load_training_engine(model_folder(name), cache_dir=tmp_path)
+        made = load_training_engine(model_folder(name), cache_dir=tmp_path)
+        made.init_adapter(AdapterConfig(seed=1))
+        return made
+
+    return engine
+
+
+@pytest.fixture
+def generation_engine(model_folder: Callable[[str], str], tmp_path: Path) -> Callable[..., TorchGenerationEngine]:
+    """A fresh generation engine over a random model."""
+
+    def engine(name: str = "llama", max_rows: int = 64) -> TorchGenerationEngine:
+        return load_generation_engine(model_folder(name), cache_dir=tmp_path, max_rows=max_rows)
 
     return engine
