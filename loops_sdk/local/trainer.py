@@ -164,7 +164,7 @@ class Trainer:
         )
         self._storage.publish(saved)
         self._storage.sweep(run.id)
-        return SaveWeightsResponse(str(path))
+        return SaveWeightsResponse(str(path), policy_version=saved.policy_version)
 
     # ------------------------------------------------------------ reads
 

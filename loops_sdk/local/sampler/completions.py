@@ -109,8 +109,8 @@ def _choice(body: CompletionBody, generation: Generation, index: int) -> dict[st
 
 
 def _logprobs(body: CompletionBody, tokens: list[int], logprobs: list[float]) -> dict[str, Any] | None:
-    """Tokens by id, because this server does not decode single tokens; `return_tokens_as_token_ids` brings them even when
-    no logprobs were asked for."""
+    """Tokens by id, because this server does not decode single tokens; `return_tokens_as_token_ids` brings them even
+    when no logprobs were asked for."""
     if body.logprobs is None and not body.return_tokens_as_token_ids:
         return None
     return {"tokens": [f"token_id:{token}" for token in tokens], "token_logprobs": logprobs}

@@ -1,6 +1,6 @@
 """`Driver`: the one thread in which a generation engine lives, and how coroutines reach it.
 
-It decides when the engine steps: always, while there is anything to generate. Between two steps it does what it is told.
+It decides when the engine steps: always, while there is anything to generate. Between two steps it takes commands.
 """
 
 from __future__ import annotations

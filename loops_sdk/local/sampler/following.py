@@ -1,12 +1,13 @@
 """`Following`: keeps the live adapter up with the run's pointer file and wakes those who wait for a version.
 
-It looks at the file's stamp and loads only when that has changed. It decides how long a request waits for weights.
+It looks at the file's bytes and loads only when they have changed. It decides how long a request waits for weights.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -47,7 +48,9 @@ class Following:
         self._adapters, self._driver, self._storage, self._run_id = adapters, driver, storage, run_id
         self._interval, self._patience = interval, patience
         self._changed = asyncio.Event()
-        self._seen: tuple[int, int] | None = None
+        self._seen: bytes | None = None
+        self._refused: bytes | None = None
+        self._try_again_at = 0.0
 
     @property
     def live(self) -> Weights | None:
@@ -57,25 +60,34 @@ class Following:
     async def run(self) -> None:
         """Follow until cancelled; returns at once when there is no run to follow."""
         while self._run_id is not None:
-            current = await self.look(self._run_id)
-            await asyncio.sleep(self._interval if current else self._patience)
+            try:
+                await self.look()
+            except OSError as error:
+                _log.warning("the pointer of run %s cannot be read: %s", self._run_id, error)
+            await asyncio.sleep(self._interval)
 
-    async def look(self, run_id: str) -> bool:
-        """Load what the pointer names, if it has changed. `False` when that failed."""
-        stamp = self._storage.live_stamp(run_id)
-        if stamp is None or stamp == self._seen:
-            return True
+    async def look(self) -> None:
+        """Load what the pointer names, if it has changed: afterwards what was published before the call is live."""
+        pointer = None if self._run_id is None else self._storage.pointer(self._run_id)
+        if self._run_id is None or pointer is None or pointer == self._seen:
+            return
+        if pointer == self._refused and time.monotonic() < self._try_again_at:
+            return
         try:
-            await self._driver.call(partial(self._adapters.load_live, run_id))
+            await self._driver.call(partial(self._adapters.load_live, self._run_id))
+        except ServerShutdownError:
+            raise
         except Exception as error:
-            if self._storage.live_stamp(run_id) != stamp:
-                return True  # overtaken by a newer publication, which takes the older files away
-            _log.warning("the adapter that run %s published cannot be loaded: %s", run_id, error)
-            return False
-        self._seen = stamp
-        self._changed.set()
-        self._changed = asyncio.Event()
-        return True
+            self._refuse(pointer, error)
+        else:
+            self._seen = pointer
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    def _refuse(self, pointer: bytes, error: Exception) -> None:
+        """The older adapter stays live; a newer publication, which may have taken away the files, gets its own try."""
+        _log.warning("the adapter that run %s published cannot be loaded: %s", self._run_id, error)
+        self._refused, self._try_again_at = pointer, time.monotonic() + self._patience
 
     async def reach(self, version: int, timeout: float) -> None:
         """Wait until the live adapter is at least `version`.

@@ -81,7 +81,7 @@ class Sampler:
         try:
             following = Following(adapters, driver, self._storage, record.run_id, interval=self._interval)
             if record.run_id is not None:
-                await following.look(record.run_id)
+                await following.look()
             elif record.model_path is not None:
                 await driver.call(partial(adapters.load_fixed, CheckpointPath.parse(record.model_path)))
         except BaseException:
@@ -143,6 +143,7 @@ class _Serving:
 
     async def models(self) -> ModelList:
         """The base model, the live adapter, then every checkpoint the run has published for sampling."""
+        await self._following.look()
         base = self._record.base_model
         cards = [ModelCard(base, max_model_len=self._max_seq_len, root=self._root)]
         live = self._following.live
@@ -166,6 +167,7 @@ class _Serving:
         """The reply as JSON and the policy version that produced it, at least `floor`."""
         request = generation_request(body, self._max_seq_len)
         if body.model == self._live_id:
+            await self._following.look()
             await self._following.reach(floor, self._wait)
         generation, weights = await self._driver.generate(partial(self._prepare, request, body.model, floor))
         prompt = list(request.prompt)

@@ -1,7 +1,7 @@
 """The data directory of a deployment: records, checkpoints, and the pointer to each run's live adapter."""
 
 from loops_sdk.local.storage.directory import Storage
-from loops_sdk.local.storage.files import detach_and_remove
+from loops_sdk.local.storage.files import detach_and_remove, new_id
 from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "Saved",
     "Storage",
     "detach_and_remove",
+    "new_id",
 ]

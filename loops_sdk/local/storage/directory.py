@@ -91,6 +91,11 @@ class Storage:
         path = self.root / "samplers" / f"{check_name('sampler_id', sampler_id)}.json"
         return _found(path, SamplerRecord, f"there is no sampler {sampler_id!r}")
 
+    def samplers(self) -> list[SamplerRecord]:
+        """All samplers, newest first."""
+        records = (_read(path, SamplerRecord) for path in _visible(self.root / "samplers"))
+        return sorted((one for one in records if one), key=lambda one: one.created_at, reverse=True)
+
     # ------------------------------------------------------------ checkpoints
 
     def save(
@@ -186,13 +191,9 @@ class Storage:
         """Where the files of a pointer lie."""
         return self._run(run_id) / "saves" / check_name("folder", Path(live.folder).name)
 
-    def live_stamp(self, run_id: str) -> tuple[int, int] | None:
-        """A value that changes whenever the pointer does. Cheap: for asking many times a second."""
-        try:
-            status = (self._run(run_id) / "live.json").stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
+    def pointer(self, run_id: str) -> bytes | None:
+        """The pointer's file as it is: other bytes for every publication; cheap enough to ask many times a second."""
+        return read_if_there(self._run(run_id) / "live.json")
 
     def _run(self, run_id: str) -> Path:
         return self.root / "runs" / check_name("run_id", run_id)

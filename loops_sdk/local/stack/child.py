@@ -1,0 +1,111 @@
+"""The frame of a child process: settings in, a server up, reports out, a bounded end. What it serves is given to it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+from aiohttp import web
+
+from loops_sdk._wire.codec import structure
+from loops_sdk.errors import DeploymentFailedError, LoopsError
+from loops_sdk.local.serving import Server
+from loops_sdk.local.stack.leash import Leash
+from loops_sdk.local.storage import Storage
+
+__all__ = ["Child", "Settings", "run"]
+
+
+@attrs.frozen
+class Settings:
+    """What the parent tells a child first. The key comes this way because arguments can be read by every user.
+
+    Attributes:
+        engine: module with `load_training_engine` and `load_generation_engine`.
+    """
+
+    api_key: str
+    base_model: str
+    host: str
+    engine: str
+    max_seq_len: int | None = None
+
+
+@attrs.frozen
+class Child:
+    """A child process from the inside."""
+
+    leash: Leash
+    settings: Settings
+    storage: Storage
+
+    @asynccontextmanager
+    async def listening(self, app: web.Application, *, cancel_on_disconnect: bool) -> AsyncIterator[None]:
+        """Serve `app` and tell the parent where."""
+        server = Server(app, host=self.settings.host, cancel_on_disconnect=cancel_on_disconnect)
+        await server.start()
+        try:
+            self.leash.report("listening", port=server.port)
+            yield
+        finally:
+            await server.aclose()
+
+    async def load(self, function: str, **options: Any) -> Any:
+        """The engine, loaded in a thread, so that the server answers meanwhile."""
+        return await asyncio.to_thread(self._load, function, options)
+
+    def _load(self, function: str, options: dict[str, Any]) -> Any:
+        try:
+            module = importlib.import_module(self.settings.engine)
+        except ImportError as error:
+            text = f"the engine {self.settings.engine} cannot be imported ({error}): pip install 'loops-sdk[local]'"
+            raise DeploymentFailedError(text) from error
+        return getattr(module, function)(self.settings.base_model, cache_dir=self.storage.root / "cache", **options)
+
+    async def assignment(self) -> str:
+        """The id of what to serve, once the parent has something."""
+        order = await asyncio.to_thread(self.leash.next_order)
+        return str(order["serve"])
+
+
+def run(serve: Callable[[Child], Awaitable[None]]) -> NoReturn:
+    """The whole life of a child: ``python -m MODULE DATA_DIR (temporary|kept)``."""
+    root = Path(sys.argv[1])
+    leash = Leash(root if sys.argv[2] == "temporary" else None)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    code = 1
+    try:
+        child = Child(leash, structure(leash.next_order(), Settings), Storage(root))
+        # Not asyncio.run: it would wait for the threads of its executor, and a model that is loading takes its time.
+        asyncio.new_event_loop().run_until_complete(_until_terminated(serve(child)))
+        code = 0
+    except BaseException as error:
+        traceback.print_exc()
+        leash.report("failed", message=error.message if isinstance(error, LoopsError) else repr(error))
+    finally:
+        sys.stderr.flush()
+        os._exit(code)  # threads may be in the middle of a computation that nobody waits for any more
+
+
+async def _until_terminated(serving: Awaitable[None]) -> None:
+    task = asyncio.ensure_future(serving)
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    waiting = asyncio.create_task(terminated.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+    if not task.cancelled():
+        task.result()

@@ -1,0 +1,204 @@
+"""`LocalStack`: starts everything, knows the address and the key, closes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import ipaddress
+import logging
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from loops_sdk.errors import DeploymentFailedError, InvalidInputError
+from loops_sdk.local.control_plane import ControlPlane
+from loops_sdk.local.serving import Server
+from loops_sdk.local.stack.child import Settings
+from loops_sdk.local.stack.fleet import Fleet
+from loops_sdk.local.storage import Storage, detach_and_remove
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["LocalStack"]
+
+_log = logging.getLogger(__name__)
+_TORCH_ENGINE = "loops_sdk.local.engine.torch_engine"
+_NEEDED = ("torch", "transformers", "peft", "safetensors")
+
+
+class LocalStack:
+    """A deployment on this machine: ``async with LocalStack() as stack: ...``.
+
+    The control plane runs in the caller's event loop; each trainer and each sampler is a process of its own. Everything
+    ends with the block, with the program, and with its sudden death. Constructing it does nothing.
+
+    Args:
+        base_model: the one base model it serves: ``"loops/tiny"``, which ships with this package, a folder in Hugging
+            Face format, a ``.gguf`` file, or a hub id.
+        data_dir: where checkpoints and logs go. Default: a temporary folder, removed at the end.
+        api_key: the key that clients must send. Default: a random one.
+        host: address to bind. Anything but a loopback address lets other machines in, if they have the key.
+        port: port of the control plane; 0 means any that is free.
+        max_seq_len: longest sequence in tokens. Default: the model's own limit.
+        on_progress: called with one line for people now and then while it starts.
+        max_processes: most trainers and samplers at the same time, the two that are loaded ahead included.
+        start_timeout: seconds that the base model may take to load.
+        engine: module with `load_training_engine` and `load_generation_engine`.
+    """
+
+    def __init__(
+        self,
+        base_model: str = "loops/tiny",
+        *,
+        data_dir: str | Path | None = None,
+        api_key: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        max_seq_len: int | None = None,
+        on_progress: Callable[[str], None] | None = None,
+        max_processes: int = 8,
+        start_timeout: float = 600.0,
+        engine: str = _TORCH_ENGINE,
+    ) -> None:
+        if max_processes < 2:
+            raise InvalidInputError(f"max_processes: expected a whole number >= 2, got {max_processes!r}")
+        if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise InvalidInputError("api_key: expected visible ASCII characters without spaces")
+        self.api_key = api_key or secrets.token_urlsafe(32)
+        self._settings = Settings(self.api_key, base_model, host, engine, max_seq_len)
+        self._data_dir = None if data_dir is None else Path(data_dir).expanduser()
+        self._host, self._port = host, port
+        self._most, self._start_timeout = max_processes, start_timeout
+        self._progress = on_progress or (lambda line: _log.info("%s", line))
+        self._opened: AsyncExitStack | None = None
+        self._server: Server | None = None
+
+    def __repr__(self) -> str:
+        return f"LocalStack({self._settings.base_model!r}, {self.base_url if self._server else 'not running'})"
+
+    @property
+    def base_url(self) -> str:
+        """Address of the control plane, for ``LOOPS_BASE_URL``.
+
+        Raises:
+            DeploymentFailedError: it is not running.
+        """
+        if self._server is None:
+            raise DeploymentFailedError("the deployment is not running: use it in `async with`, or call start() first")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The two environment variables that point any client at this deployment."""
+        return {"LOOPS_BASE_URL": self.base_url, "BASETEN_API_KEY": self.api_key}
+
+    async def start(self) -> None:
+        """Start everything; returns when the base model is loaded and clients may come.
+
+        Raises:
+            InvalidInputError: no such base model, or the data directory is in use.
+            DeploymentFailedError: something did not come up. Nothing is left running then.
+        """
+        if self._opened is not None:
+            raise DeploymentFailedError("the deployment is running already")
+        _require_packages(self._settings.engine)
+        _warn_unless_loopback(self._host)
+        async with AsyncExitStack() as opened:
+            server = await self._open(opened)
+            self._opened = opened.pop_all()
+        self._server = server
+        self._progress(f"ready at {self.base_url}")
+
+    async def _open(self, opened: AsyncExitStack) -> Server:
+        root = opened.enter_context(_folder(self._data_dir))
+        storage = Storage.create(root)
+        fleet = Fleet(
+            storage,
+            self._settings,
+            temporary=self._data_dir is None,
+            most=self._most,
+            load_timeout=self._start_timeout,
+            on_progress=self._progress,
+        )
+        opened.push_async_callback(fleet.aclose)
+        try:
+            await fleet.start()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        control_plane = ControlPlane(storage, fleet, api_key=self.api_key, host=self._host)
+        server = Server(control_plane.app, host=self._host, port=self._port)
+        await server.start()
+        opened.push_async_callback(server.aclose)
+        return server
+
+    async def aclose(self) -> None:
+        """End everything, within about five seconds. Safe to call twice; a cancelled call still ends everything."""
+        opened, self._opened, self._server = self._opened, None, None
+        if opened is None:
+            return
+        closing = asyncio.ensure_future(opened.aclose())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing  # bounded; leaving earlier would leave processes behind
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """The data directory, for this deployment alone."""
+    if given is None:
+        root = Path(tempfile.mkdtemp(prefix="loops-"))
+        try:
+            yield root
+        finally:
+            detach_and_remove(root)
+        return
+    try:
+        given.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidInputError(f"data_dir: {given} cannot be made ({error})") from error
+    with (given / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InvalidInputError(f"data_dir: {given} is in use by another deployment") from None
+        yield given
+
+
+def _require_packages(engine: str) -> None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None] if engine == _TORCH_ENGINE else []
+    if missing:
+        text = f"the embedded deployment needs {', '.join(missing)}: pip install 'loops-sdk[local]'"
+        raise DeploymentFailedError(text)
+
+
+def _warn_unless_loopback(host: str) -> None:
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        _log.warning("binding to %s: every machine that reaches it and has the key can use this deployment", host)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One failure is enough to say: the others are its echo."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
