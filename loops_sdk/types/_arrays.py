@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.types._checks import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,11 @@ def as_array(value: Any, dtype: DType | None, name: str) -> NDArray[Any]:
     if target == "int64" and array.dtype.kind == "f":
         _require_integral(array, name)
     # `raw is value` only for numpy input; everything else is already a private copy of the right type or gets one here.
-    result = np.array(array, dtype=target, order="C", copy=True if array is value else None)
+    try:
+        with np.errstate(over="raise"):
+            result = np.array(array, dtype=target, order="C", copy=True if array is value else None)
+    except FloatingPointError:
+        raise InvalidInputError(f"{name}: {array.flat[np.abs(array).argmax()]!s} does not fit into float32") from None
     result.flags.writeable = False
     return result
 
@@ -35,14 +40,12 @@ def as_array(value: Any, dtype: DType | None, name: str) -> NDArray[Any]:
 def _raw_array(value: Any, name: str) -> NDArray[Any]:
     import numpy as np
 
-    if hasattr(value, "detach"):  # a torch tensor: bfloat16 has no numpy type, so floats leave as float32
-        tensor = value.detach()
-        return np.array((tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy())
     try:
-        array = value if isinstance(value, np.ndarray) else np.array(value)
-    except ValueError as error:
+        array = _from_torch(value) if hasattr(value, "detach") else value
+        array = array if isinstance(array, np.ndarray) else np.array(array)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise InvalidInputError(f"{name}: expected numbers in a regular shape, got {_shown(value)} ({error})") from None
-    if array.size == 0 and not isinstance(value, np.ndarray):
+    if array.size == 0 and isinstance(value, list | tuple):
         return array.astype("int64")
     if (
         array.dtype.kind == "u"
@@ -56,12 +59,19 @@ def _raw_array(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def _from_torch(tensor: Any) -> NDArray[Any]:
+    """Copied, because the tensor keeps its memory. bfloat16 has no numpy type, so such floats leave as float32."""
+    tensor = tensor.detach().cpu()
+    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return array.copy()
+
+
 def _require_integral(array: NDArray[Any], name: str) -> None:
     import numpy as np
 
-    wrong = array[~np.isfinite(array) | (array != np.trunc(array))]
+    wrong = array[~np.isfinite(array) | (array != np.trunc(array)) | (np.abs(array) >= 2.0**63)]
     if wrong.size:
-        raise InvalidInputError(f"{name}: dtype int64 was asked for, but {wrong.flat[0]!s} is not a whole number")
+        raise InvalidInputError(f"{name}: dtype int64 was asked for, but {wrong.flat[0]!s} is not such a whole number")
 
 
 def token_array(value: Any, name: str) -> NDArray[np.int64]:
@@ -81,6 +91,15 @@ def same(left: NDArray[Any], right: NDArray[Any]) -> bool:
     return left.dtype == right.dtype and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
 
 
+def content(array: NDArray[Any]) -> bytes:
+    """Bytes that are equal for arrays that are `same`: there is one zero and one NaN."""
+    import numpy as np
+
+    if array.dtype.kind == "f":
+        array = np.where(np.isnan(array), array.dtype.type("nan"), array + array.dtype.type(0))
+    return array.tobytes()
+
+
 def brief(array: NDArray[Any], most: int = 6) -> str:
     """The first few values, for a `repr` that stays on one line."""
     shown = ", ".join(f"{value:.6g}" if array.dtype.kind == "f" else str(value) for value in array.flat[:most])
@@ -88,5 +107,4 @@ def brief(array: NDArray[Any], most: int = 6) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{type(value).__name__} {shown(value)}"

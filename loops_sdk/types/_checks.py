@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -13,29 +14,57 @@ from loops_sdk.errors import InvalidInputError
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
+def shown(value: object, most: int = 60) -> str:
+    """What was given, for a message: its `repr`, cut where it gets long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def check_number(
     name: str, value: object, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
 ) -> None:
     """Require a finite number with ``low <= value <= high`` and ``value > above``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidInputError(f"{name}: expected a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise InvalidInputError(f"{name}: expected a finite number, got {shown(value)}")
     if not (low <= value <= high and value > above):
-        raise InvalidInputError(f"{name}: expected {_bounds(low, high, above)}, got {value!r}")
+        raise InvalidInputError(f"{name}: expected {_bounds(low, high, above)}, got {shown(value)}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return False
 
 
 def check_int(name: str, value: object, *, low: int | None = None, high: int | None = None) -> None:
     """Require a whole number within bounds."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInputError(f"{name}: expected a whole number, got {value!r}")
+        raise InvalidInputError(f"{name}: expected a whole number, got {shown(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = _bounds(-math.inf if low is None else low, math.inf if high is None else high, -math.inf)
-        raise InvalidInputError(f"{name}: expected {bounds}, got {value!r}")
+        raise InvalidInputError(f"{name}: expected {bounds}, got {shown(value)}")
 
 
 def check_text(name: str, value: object, *, most: int = 4096) -> None:
     """Require a non-empty string of at most `most` characters."""
     if not isinstance(value, str) or not value or len(value) > most:
-        raise InvalidInputError(f"{name}: expected a non-empty string of at most {most} characters, got {value!r}")
+        raise InvalidInputError(f"{name}: expected a non-empty string of at most {most} characters, got {shown(value)}")
+
+
+def check_address(name: str, value: object) -> None:
+    """Require an ``http://`` or ``https://`` address with a host and without credentials, which would end up in
+    logs.
+    """
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        good = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidInputError(f"{name}: expected an http:// or https:// address, got {shown(value)}")
+    if "@" in urlsplit(str(value)).netloc:
+        raise InvalidInputError(f"{name}: expected an address without user and password (it is not shown here)")
 
 
 def number(*, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Validator:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.types._checks import shown
 
 __all__ = ["Checkpoint", "CheckpointFile", "CheckpointFilesResponse", "CheckpointPath", "LoraConfig", "check_name"]
 
@@ -21,9 +22,18 @@ def check_name(argument: str, value: object) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InvalidInputError(
             f"{argument}: expected 1 to 255 letters, digits, '.', '_' or '-', starting with a letter or digit; "
-            f"got {value!r}"
+            f"got {shown(value)}"
         )
     return value
+
+
+def _check_part(_instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    check_name(attribute.name, value)
+
+
+def _check_kind(_instance: object, _attribute: object, value: object) -> None:
+    if value not in ("weights", "sampler_weights"):
+        raise InvalidInputError(f"kind: expected 'weights' or 'sampler_weights', got {shown(value)}")
 
 
 @attrs.frozen
@@ -36,9 +46,9 @@ class CheckpointPath:
         name: the name given when saving.
     """
 
-    run_id: str
-    kind: Literal["weights", "sampler_weights"]
-    name: str
+    run_id: str = attrs.field(validator=_check_part)
+    kind: Literal["weights", "sampler_weights"] = attrs.field(validator=_check_kind)
+    name: str = attrs.field(validator=_check_part)
 
     @classmethod
     def parse(cls, path: object, argument: str = "path") -> CheckpointPath:
@@ -51,7 +61,7 @@ class CheckpointPath:
         if match is None:
             raise InvalidInputError(
                 f"{argument}: expected bt://loops:<run_id>/weights/<name> or "
-                f"bt://loops:<run_id>/sampler_weights/<name>, got {path!r}"
+                f"bt://loops:<run_id>/sampler_weights/<name>, got {shown(path, 120)}"
             )
         kind: Literal["weights", "sampler_weights"] = "weights" if match["kind"] == "weights" else "sampler_weights"
         return cls(check_name(argument, match["run_id"]), kind, check_name(argument, match["name"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from loops_sdk.types._checks import check_address
+
 __all__ = ["LocalDeployment"]
 
 
@@ -15,4 +17,4 @@ class LocalDeployment:
         base_url: address of the server, to which ``/v1/completions`` is appended.
     """
 
-    base_url: str
+    base_url: str = attrs.field(validator=lambda _self, attribute, value: check_address(attribute.name, value))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import attrs
 
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types._arrays import DType, brief, same, token_array
+from loops_sdk.types._checks import check_text, shown, whole
 from loops_sdk.types.tensors import TensorData
 
 if TYPE_CHECKING:
@@ -58,27 +58,26 @@ class EncodedTextChunk:
     def __hash__(self) -> int:
         return hash(self.tokens.tobytes())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By construction: an unpickled array would be writeable."""
+        return EncodedTextChunk, (self.tokens,)
+
     def __repr__(self) -> str:
         return f"EncodedTextChunk({brief(self.tokens)}, length={self.length})"
 
 
 def _check_base64(_instance: object, _attribute: object, value: Any) -> None:
     try:
-        base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"data: expected the image as base64 text, got {type(value).__name__} ({error})"
-        ) from None
+        problem = "" if isinstance(value, str) and base64.b64decode(value, validate=True) else "not text, or empty"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise InvalidInputError(f"data: expected the image as base64 text, got {type(value).__name__} ({problem})")
 
 
 def _check_format(_instance: object, _attribute: object, value: Any) -> None:
     if value not in ("png", "jpeg"):
-        raise InvalidInputError(f"format: expected 'png' or 'jpeg', got {value!r}")
-
-
-def _check_expected_tokens(_instance: object, _attribute: object, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidInputError(f"expected_tokens: expected a whole number >= 1, got {value!r}")
+        raise InvalidInputError(f"format: expected 'png' or 'jpeg', got {shown(value)}")
 
 
 @attrs.frozen
@@ -92,7 +91,7 @@ class ImageChunk:
     """
 
     data: str = attrs.field(validator=_check_base64, repr=lambda value: f"<{len(value)} base64 characters>")
-    expected_tokens: int = attrs.field(validator=_check_expected_tokens)
+    expected_tokens: int = attrs.field(validator=whole(low=1))
     format: str = attrs.field(default="png", validator=_check_format)
 
     @property
@@ -159,12 +158,17 @@ class ModelInput:
 
 
 def _as_model_input(value: Any) -> ModelInput:
-    return value if isinstance(value, ModelInput) else ModelInput.from_ints(value)
+    try:
+        return value if isinstance(value, ModelInput) else ModelInput.from_ints(value)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"model_input: {error.message}") from None
 
 
 def _as_loss_inputs(value: Any) -> dict[str, TensorData]:
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"loss_fn_inputs: expected a dict of tensors by name, got {type(value).__name__}")
+    for name in value:
+        check_text("loss_fn_inputs: name", name, most=255)
     return {name: _as_tensor(name, tensor) for name, tensor in value.items()}
 
 

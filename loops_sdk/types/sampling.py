@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from loops_sdk.errors import InvalidInputError
-from loops_sdk.types._checks import check_int, number, whole
+from loops_sdk.types._checks import check_int, number, shown, whole
 
 __all__ = ["SampleResult", "SampledSequence", "SamplingParams"]
 
@@ -16,19 +16,20 @@ __all__ = ["SampleResult", "SampledSequence", "SamplingParams"]
 def _as_stop(value: Any) -> tuple[str, ...] | tuple[int, ...]:
     if value is None:
         return ()
-    items: Sequence[Any] = (value,) if isinstance(value, str | int) else tuple(value)
+    items: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     texts = tuple(item for item in items if isinstance(item, str) and item)
     tokens = tuple(item for item in items if isinstance(item, int) and not isinstance(item, bool) and item >= 0)
     if len(texts) == len(items):
         return texts
     if len(tokens) == len(items):
         return tokens
-    raise InvalidInputError(f"stop: expected non-empty strings, or token ids >= 0, not a mix; got {value!r}")
+    raise InvalidInputError(f"stop: expected non-empty strings, or token ids >= 0, not a mix; got {shown(value)}")
 
 
 def _check_top_k(_instance: object, _attribute: object, value: Any) -> None:
-    if value != -1:
-        check_int("top_k", value, low=1)
+    check_int("top_k", value, low=-1)
+    if value == 0:
+        raise InvalidInputError("top_k: expected a value >= 1, or -1 to keep all, got 0")
 
 
 @attrs.frozen

@@ -6,19 +6,28 @@ It decides what is accepted as a tensor. How one travels is the codec's business
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from loops_sdk.errors import InvalidInputError
-from loops_sdk.types._arrays import DTYPES, DType, as_array, brief, same
+from loops_sdk.types._arrays import DTYPES, DType, as_array, brief, content, same
+from loops_sdk.types._checks import shown
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
 __all__ = ["TensorData"]
+
+
+def _dims(shape: Any) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError:
+        raise InvalidInputError(f"shape: expected a sequence of whole numbers, got {shown(shape)}") from None
 
 
 @attrs.frozen(eq=False, repr=False, init=False)
@@ -47,11 +56,11 @@ class TensorData:
 
     def __init__(self, data: Any, dtype: DType | None = None, shape: Sequence[int] | None = None) -> None:
         if dtype is not None and dtype not in DTYPES:
-            raise InvalidInputError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+            raise InvalidInputError(f"dtype: expected one of {', '.join(DTYPES)}, got {shown(dtype)}")
         if isinstance(data, TensorData):
             data, shape = data.data, data.shape if shape is None else shape
         array = as_array(data, dtype, "data")
-        dims = tuple(int(size) for size in (array.shape if shape is None else shape))
+        dims = array.shape if shape is None else _dims(shape)
         if math.prod(dims) != array.size or min(dims, default=0) < 0:
             raise InvalidInputError(f"shape: {list(dims)} does not hold the {array.size} values of data")
         object.__setattr__(self, "data", array.reshape(-1))
@@ -92,7 +101,11 @@ class TensorData:
         return self.shape == other.shape and same(self.data, other.data)
 
     def __hash__(self) -> int:
-        return hash((self.dtype, self.shape, self.data.tobytes()))
+        return hash((self.dtype, self.shape, content(self.data)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By construction: an unpickled array would be writeable."""
+        return TensorData, (self.data, self.dtype, self.shape)
 
     def __repr__(self) -> str:
         return f"TensorData({brief(self.data)}, dtype={self.dtype!r}, shape={list(self.shape)})"
