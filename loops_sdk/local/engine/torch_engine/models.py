@@ -6,8 +6,6 @@ Whatever an architecture does differently is found by running a few tokens, and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,12 @@ import attrs
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging
 
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine.datums import Limits
 from loops_sdk.local.engine.torch_engine.heads import Head
 from loops_sdk.local.engine.torch_engine.linears import Linears
-from loops_sdk.local.engine.torch_engine.sources import resolve
+from loops_sdk.local.engine.torch_engine.sources import quiet, resolve
 
 __all__ = ["BaseModel", "load"]
 
@@ -81,7 +78,7 @@ def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) ->
     """
     path = resolve(base_model, cache_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _quiet():
+    with quiet():
         model: Any = _read(path, base_model, torch.bfloat16 if device.type == "cuda" else torch.float32)
     model.requires_grad_(False).eval().to(device)
     head = Head.of(model)
@@ -92,18 +89,6 @@ def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) ->
     return BaseModel(base_model, path, model, head, Linears.of(model), limits, _fingerprint(model))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars from transformers; they would land in a server's log."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 def _read(path: str, base_model: str, dtype: torch.dtype) -> Any:
     local = Path(path).is_dir()
     try:
@@ -111,9 +96,9 @@ def _read(path: str, base_model: str, dtype: torch.dtype) -> Any:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=dtype, trust_remote_code=False, local_files_only=local, output_loading_info=True
         )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except Exception as error:  # broken files can fail anywhere in the readers, with classes of their own
         raise InvalidInputError(
-            f"base_model: {base_model!r} is no causal language model ({_first_line(error)})"
+            f"base_model: {base_model!r} cannot be loaded as a causal language model ({_first_line(error)})"
         ) from error
     model, report = loaded
     if report["missing_keys"]:

@@ -8,11 +8,19 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from loops_sdk.errors import ConnectionFailedError, InvalidInputError
 
-__all__ = ["SHIPPED", "resolve"]
+__all__ = ["SHIPPED", "quiet", "resolve"]
 
 #: The base model that ships with the package.
 SHIPPED = "loops/tiny"
@@ -64,21 +72,38 @@ def _converted(path: Path, cache_dir: Path) -> Path:
     return target.absolute()
 
 
-def _convert(path: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars from transformers; they would land in a server's log."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        where = {"pretrained_model_name_or_path": str(path.parent.absolute()), "gguf_file": path.name}
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, local_files_only=True)
-        model.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(**where, local_files_only=True).save_pretrained(scratch)
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _convert(path: Path, target: Path) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    folder = str(path.parent.absolute())
+    try:
+        with quiet():
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **where, **_unpacked())
+            model.save_pretrained(scratch)
+            AutoTokenizer.from_pretrained(folder, **where).save_pretrained(scratch)
         _publish(scratch, target)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a broken file can fail anywhere in the reader
         raise InvalidInputError(f"base_model: transformers cannot read {path} ({error})") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _unpacked() -> dict[str, Any]:
+    """What keeps newer versions of transformers from leaving the weights in GGUF's blocks; older ones never did."""
+    config = getattr(transformers, "GgufConfig", None)
+    return {} if config is None else {"quantization_config": config(dequantize=True)}
 
 
 def _publish(scratch: Path, target: Path) -> None:
