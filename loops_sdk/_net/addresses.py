@@ -6,23 +6,19 @@ import ipaddress
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from loops_sdk.errors import InvalidInputError
+from loops_sdk.types._checks import check_address
 
 
 def origin(url: str, argument: str = "url") -> str:
     """Scheme, host and port of an address.
 
     Raises:
-        InvalidInputError: not an http(s) address.
+        InvalidInputError: not an http(s) address, or one with a password in it.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (KeyError, ValueError, AttributeError):
-        raise InvalidInputError(f"{argument}: expected an http:// or https:// address, got {url!r}") from None
-    if not parts.hostname:
-        raise InvalidInputError(f"{argument}: the address {url!r} names no host")
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+    check_address(argument, url)
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
 
 
 def is_loopback(url: str) -> bool:
@@ -34,9 +30,12 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def same_host(left: str, right: str) -> bool:
-    """Whether two addresses name the same host, on whatever port."""
-    return urlsplit(left).hostname == urlsplit(right).hostname
+def may_name(place: str, url: str) -> bool:
+    """Whether the server at `place` may send the key on to `url`: over TLS, on this machine, or to another port of its
+    own host when it was itself spoken to without TLS.
+    """
+    there, here = urlsplit(url), urlsplit(place)
+    return there.scheme == "https" or is_loopback(url) or (here.scheme == "http" and here.hostname == there.hostname)
 
 
 def proxy_for(url: str) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 #: Bodies with more numbers than this are encoded off the event loop.
 _LARGE = 32 * 1024
+#: Seconds one attempt to submit gets at least, also when a quarter of the whole time is less: uploads may be slow.
+_SHORTEST = 60.0
 
 
 @attrs.define(eq=False)
@@ -51,7 +54,7 @@ class Channel:
         self.url = url
         self._caller = caller
         self._poller = poller
-        self._patience = Patience(total=timeout)
+        self._patience = Patience(total=timeout, each=max(_SHORTEST, timeout / 4))
         self._source = poller.source(url, timeout)
         self._waiting: deque[_Submission[Any]] = deque()
         self._sender: asyncio.Task[None] | None = None
@@ -63,6 +66,12 @@ class Channel:
         return (
             f"<Channel {self.url} {state}, {len(self._waiting)} to send, {len(self._source.records)} awaiting results>"
         )
+
+    def require_open(self) -> None:
+        """Raise `ClientClosedError` after `aclose`, `LoopsError` in another event loop than that of the first use."""
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        self._caller.transport.require_open()
 
     async def submit(
         self, endpoint: Endpoint[T], body: Any, *, size: int = 0, on_result: Callable[[T], None] | None = None
@@ -76,18 +85,20 @@ class Channel:
             size: how many numbers the body holds; large bodies are encoded in a thread.
             on_result: called with the result when it arrives, before anybody who awaits it.
         """
-        self._require_open()
+        self.require_open()
         loop = asyncio.get_running_loop()
         submission = _Submission(endpoint, body, size, loop.create_future(), on_result)
+        submission.accepted.add_done_callback(_seen)
         self._waiting.append(submission)
-        if self._sender is None:
+        if self._sender is None or self._sender.done():
             self._sender = loop.create_task(self._send_all())
         return await submission.accepted
 
     async def read(self, endpoint: Endpoint[T], patience: Patience = READS) -> T:
         """A small read, one at a time."""
-        self._require_open()
+        self.require_open()
         async with self._reading:
+            self.require_open()
             return await self._caller.call(endpoint, endpoint.url(self.url), patience=patience)
 
     async def aclose(self) -> None:
@@ -101,11 +112,7 @@ class Channel:
             await asyncio.gather(sender, return_exceptions=True)
         while self._waiting:
             _refuse(self._waiting.popleft(), ClientClosedError("the client was closed before the operation was sent"))
-        self._poller.forget(self._source)
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ClientClosedError("the client is closed")
+        await self._poller.forget(self._source)
 
     async def _send_all(self) -> None:
         while self._waiting:
@@ -115,7 +122,8 @@ class Channel:
             try:
                 future = await self._send(submission)
             except LoopsError as error:
-                error.add_context(idempotency_key=submission.key)
+                name, url = submission.endpoint.name, submission.endpoint.url(self.url)
+                error.add_context(operation=name, url=url, idempotency_key=submission.key)
                 _refuse(submission, error)
             except asyncio.CancelledError:
                 _refuse(submission, ClientClosedError("the client was closed while the operation was being sent"))
@@ -137,7 +145,8 @@ class Channel:
         headers = {idempotency.HEADER: submission.key}
         answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
         operation_id = codec.decode(answer.body, Accepted).operation_id
-        record = Record(endpoint.name, operation_id, submission.key, url, _decoder(endpoint, submission.on_result))
+        decode = partial(codec.structure, kind=endpoint.reply)
+        record = Record(endpoint.name, operation_id, submission.key, url, decode, submission.on_result)
         elapsed = time.monotonic() - submission.called_at
         self._caller.emit(OperationSubmitted(endpoint.name, operation_id, submission.key, url, elapsed))
         self._watch(record)
@@ -147,14 +156,10 @@ class Channel:
         self._poller.watch(self._source, record)
 
 
-def _decoder(endpoint: Endpoint[T], on_result: Callable[[T], None] | None) -> Callable[[Any], T]:
-    def decode(data: Any) -> T:
-        value = codec.structure(data, endpoint.reply)
-        if on_result is not None:
-            on_result(value)
-        return value
-
-    return decode
+def _seen(accepted: asyncio.Future[Any]) -> None:
+    """A caller that was cancelled in the very moment of a failure must not hear of it from the event loop."""
+    if not accepted.cancelled():
+        accepted.exception()
 
 
 def _refuse(submission: _Submission[Any], error: Exception) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar, cast
 
 from loops_sdk.errors import ClientClosedError, LoopsError, RequestTimeoutError, UnretrievedErrorWarning
+from loops_sdk.types._checks import check_number
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -20,16 +21,29 @@ __all__ = ["ComposedFuture", "OperationFuture", "Record"]
 
 
 class Record(Generic[T]):
-    """One accepted operation: its ids, and its outcome once that is known."""
+    """One accepted operation: its ids, and its outcome once that is known.
+
+    Args:
+        decode: makes the result of plain data; may be called in a thread.
+        on_result: hears of the result before anybody who awaits it.
+    """
 
     def __init__(
-        self, operation: str, operation_id: str, idempotency_key: str, url: str, decode: Callable[[Any], T]
+        self,
+        operation: str,
+        operation_id: str,
+        idempotency_key: str,
+        url: str,
+        decode: Callable[[Any], T],
+        on_result: Callable[[T], None] | None = None,
     ) -> None:
         self.operation = operation
         self.operation_id = operation_id
         self.idempotency_key = idempotency_key
         self.url = url
         self.decode = decode
+        self.on_result = on_result
+        self.place: int | None = None
         self.accepted_at = time.monotonic()
         self.settled = asyncio.Event()
         self.error: LoopsError | None = None
@@ -39,6 +53,8 @@ class Record(Generic[T]):
 
     def succeed(self, value: T) -> None:
         """The trainer finished the operation."""
+        if self.on_result is not None:
+            self.on_result(value)
         self._value, self.final = value, True
         self.settled.set()
 
@@ -51,7 +67,7 @@ class Record(Generic[T]):
     def reopen(self) -> None:
         """Forget a failure that was not final."""
         self.settled.clear()
-        self.error = None
+        self.error, self.retrieved = None, False
 
     def context(self) -> dict[str, Any]:
         """What an error about this operation carries, so that the operation can be resumed from it."""
@@ -71,9 +87,10 @@ class Record(Generic[T]):
         return cast("T", self._value)
 
     def __del__(self) -> None:
-        if getattr(self, "error", None) is not None and not self.retrieved:
+        error = getattr(self, "error", None)
+        if error is not None and not self.retrieved and not isinstance(error, ClientClosedError):
             warnings.warn(
-                f"{self.operation} failed and its future was never awaited: {self.error}",
+                f"{self.operation} failed and its future was never awaited: {error}",
                 UnretrievedErrorWarning,
                 stacklevel=2,
                 source=self,
@@ -132,13 +149,15 @@ class OperationFuture(Generic[T]):
             UnknownRequestError: the trainer does not know the operation any more.
             LoopsError: the trainer could not be asked; the future can be asked again.
         """
+        _check_timeout(timeout)
         record = self._record
         if record.error is not None and not record.final and record.retrieved:
             record.reopen()
             self._ask(record)
         try:
             async with asyncio.timeout(timeout):
-                await record.settled.wait()
+                while not self.done():  # another waiter may have asked again before this one woke up
+                    await record.settled.wait()
         except TimeoutError:
             raise _still_waiting(timeout, **record.context()) from None
         return record.value()
@@ -190,18 +209,23 @@ class ComposedFuture(Generic[T]):
 
     async def result_async(self, timeout: float | None = None) -> T:
         """The result of the second stage; see `OperationFuture.result_async` for `timeout` and errors of the first."""
+        _check_timeout(timeout)
         task = self._running()
         done, _ = await asyncio.wait({task}, timeout=timeout)
         if not done:
             raise _still_waiting(timeout, operation=self.operation, operation_id=self.operation_id)
         if task.cancelled():
             raise ClientClosedError("the client was closed before the result arrived", operation=self.operation)
+        error = task.exception()
+        if isinstance(error, LoopsError):
+            raise _copy(error)
         return task.result()
 
     def _running(self) -> asyncio.Task[T]:
         task = self._task
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._task = asyncio.get_running_loop().create_task(self._both())
+            task.add_done_callback(_seen)
             self._own(task)
         return task
 
@@ -211,6 +235,17 @@ class ComposedFuture(Generic[T]):
     def __repr__(self) -> str:
         state = "done" if self.done() else "waiting" if self._task else "not asked for"
         return f"<ComposedFuture {self.operation} {self.operation_id} {state}>"
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Who stopped waiting for a stage must not hear of its failure from the event loop."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None:
+        check_number("timeout", timeout, low=0)
 
 
 def _still_waiting(timeout: float | None, **context: Any) -> RequestTimeoutError:

@@ -35,7 +35,7 @@ class Network:
 
 
 def _key(given: str | None) -> str:
-    key = given if given is not None else os.environ.get(_API_KEY)
+    key = given if given is not None else os.environ.get(_API_KEY) or None
     if key is None:
         raise InvalidInputError(
             f"api_key: none was given and {_API_KEY} is not set. Pass api_key=..., or run your script with "

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any, TypeVar
 
 from loops_sdk._net.futures import Record
@@ -21,8 +22,11 @@ from loops_sdk.errors import (
     ClientClosedError,
     LoopsError,
     OperationTimeoutError,
+    ProtocolError,
+    RemoteOpError,
     RequestTimeoutError,
     ServerShutdownError,
+    UnknownRequestError,
 )
 from loops_sdk.instrumentation import Emit, OperationFinished, RequestRetried
 
@@ -46,7 +50,22 @@ class Source:
         self.records: dict[str, Record[Any]] = {}
         self.trouble: LoopsError | None = None
         self.shutdowns = 0
+        self.closed = False
         self.timer: asyncio.TimerHandle | None = None
+        self.polls: dict[str, asyncio.Task[None]] = {}
+        self._places = count()
+
+    def drop(self, operation_id: str) -> None:
+        """Stop asking for an operation, also where the question is under way."""
+        self.polling.cancel(operation_id)
+        if (poll := self.polls.pop(operation_id, None)) is not None:
+            poll.cancel()
+
+    def add(self, record: Record[Any]) -> None:
+        """Ask for an operation, at the place it had in the trainer's order when it was first asked for."""
+        record.place = next(self._places) if record.place is None else record.place
+        self.records[record.operation_id] = record
+        self.polling.register(record.operation_id, time.monotonic(), record.place)
 
 
 class Poller:
@@ -72,33 +91,33 @@ class Poller:
 
     def watch(self, source: Source, record: Record[T]) -> None:
         """Ask for an operation until it is settled."""
-        if self._closed:
+        if source.closed or self._closed:
             record.fail(ClientClosedError("the client was closed before the result arrived"), final=False)
             return
-        source.records[record.operation_id] = record
-        source.polling.register(record.operation_id, time.monotonic())
+        self._transport.require_open()
+        source.add(record)
         self._pump(source)
 
-    def forget(self, source: Source) -> None:
+    async def forget(self, source: Source) -> None:
         """Stop asking for a trainer's operations; those that wait fail with `ClientClosedError`."""
+        source.closed = True
         if source.timer is not None:
             source.timer.cancel()
         if source in self._sources:
             self._sources.remove(source)
-        for operation_id, record in list(source.records.items()):
-            source.polling.cancel(operation_id)
+        polls = list(source.polls.values())
+        for operation_id, record in source.records.items():
+            source.drop(operation_id)
             record.fail(ClientClosedError("the client was closed before the result arrived"), final=False)
         source.records.clear()
+        await asyncio.gather(*polls, return_exceptions=True)
 
     async def aclose(self) -> None:
         """Stop asking; everything that waits fails with `ClientClosedError`."""
         self._closed = True
         for source in list(self._sources):
-            self.forget(source)
-        polls = list(self._polls)
-        for poll in polls:
-            poll.cancel()
-        await asyncio.gather(*polls, return_exceptions=True)
+            await self.forget(source)
+        await asyncio.gather(*self._polls, return_exceptions=True)
 
     # ------------------------------------------------------------------ one turn
 
@@ -106,9 +125,10 @@ class Poller:
         """Start every poll that is due, fail what has had its time, and set the clock for the next turn."""
         now = time.monotonic()
         for operation_id in source.polling.expire(now):
-            self._expired(source, source.records.pop(operation_id))
+            self._expired(source, source.records[operation_id])
         while (due := source.polling.next_poll(now)) is not None:
-            poll = asyncio.get_running_loop().create_task(self._poll(source, due))
+            poll = asyncio.get_running_loop().create_task(self._poll(source, source.records[due]))
+            source.polls[due] = poll
             self._polls.add(poll)
             poll.add_done_callback(self._polls.discard)
         self._set_timer(source, now)
@@ -120,13 +140,11 @@ class Poller:
         loop = asyncio.get_running_loop()
         source.timer = None if at is None else loop.call_later(max(0.0, at - now), self._pump, source)
 
-    async def _poll(self, source: Source, operation_id: str) -> None:
-        record = source.records.get(operation_id)
-        if record is None:
-            return
+    async def _poll(self, source: Source, record: Record[Any]) -> None:
         retrieval, value = await self._ask(source, record)
-        if self._closed or source.records.get(operation_id) is not record:
-            return
+        if source.polls.get(record.operation_id) is not asyncio.current_task():
+            return  # nobody waits for this answer any more
+        del source.polls[record.operation_id]
         self._heard(source, record, retrieval, value)
         self._pump(source)
 
@@ -153,7 +171,9 @@ class Poller:
             return
         source.polling.feed(record.operation_id, "finished", now)
         error = retrieval.error if isinstance(retrieval, Failed) else None
-        self._settle(source, record, error, value, final=True)
+        # A refusal of the question, 401 for example, says nothing about the operation.
+        final = error is None or isinstance(error, RemoteOpError | UnknownRequestError | ProtocolError)
+        self._settle(source, record, error, value, final=final)
 
     def _troubled(self, source: Source, record: Record[Any], error: LoopsError, now: float) -> None:
         source.trouble = error
@@ -161,8 +181,9 @@ class Poller:
         source.polling.feed(record.operation_id, "transient", now, error.retry_after)
         if source.shutdowns >= MOST_SHUTDOWNS:
             for operation_id, waiting in list(source.records.items()):
-                source.polling.cancel(operation_id)
+                source.drop(operation_id)
                 self._settle(source, waiting, ServerShutdownError(error.message, **error.context()), None, final=False)
+            source.shutdowns = 0
             return
         wait = max(0.0, (source.polling.wake_at(now) or now) - now)
         self._emit(
@@ -176,7 +197,7 @@ class Poller:
             f"await its future again to go on waiting"
         )
         error.__cause__ = source.trouble
-        source.records[record.operation_id] = record
+        source.drop(record.operation_id)
         self._settle(source, record, error, None, final=False)
 
     def _settle(
@@ -201,3 +222,5 @@ def _understand(response: Response, decode: Callable[[Any], Any]) -> tuple[Retri
         return retrieval, decode(retrieval.result)
     except LoopsError as error:
         return Failed(error), None
+    except Exception as error:  # whatever it is, the operation behind this one must be asked for
+        return Failed(ProtocolError(f"unexpected result: {type(error).__name__}: {error}")), None

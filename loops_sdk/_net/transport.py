@@ -16,17 +16,22 @@ from typing import Any
 import aiohttp
 import attrs
 
-from loops_sdk._net.addresses import is_loopback, origin, proxy_for, same_host
+from loops_sdk._net.addresses import may_name, origin, proxy_for
 from loops_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
     InvalidInputError,
     LoopsError,
+    ProtocolError,
     RequestTimeoutError,
 )
 
 _PIECE = 256 * 1024
 _CONNECT_TIMEOUT = 10.0
+#: Seconds an idle connection is kept for the next request.
+_KEEP_IDLE = 15.0
+#: First probe after 20 s of silence; three lost ones, 10 s apart, end the connection.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _USER_AGENT = f"loops-sdk (Python/{platform.python_version()}; {platform.system()})"
 
 
@@ -44,7 +49,7 @@ class Transport:
 
     Args:
         api_key: sent as a bearer token to trusted origins only; empty means that no ``Authorization`` is sent.
-        max_connections: size of the pool.
+        max_connections: most connections to one server.
     """
 
     def __init__(self, *, api_key: str, max_connections: int) -> None:
@@ -59,19 +64,26 @@ class Transport:
         state = "closed" if self._closed else "new" if self._session is None else "open"
         return f"<Transport {state}, {len(self._trusted)} origins>"
 
-    def trust(self, url: str, *, named_by: str | None = None) -> None:
+    def trust(self, url: str, argument: str = "url", *, named_by: str | None = None) -> None:
         """Allow the key to travel to the origin of `url`.
 
         Args:
+            argument: what the user calls this address.
             named_by: the server that named this address, when it was not the user: then the key goes there only over
                 TLS, on this machine, or to the host of the server that named it.
 
         Raises:
-            InvalidInputError: not an address, or one that the key must not travel to.
+            InvalidInputError: not an address.
+            ProtocolError: a server named what is not an address, or one that the key must not travel to.
         """
-        place = origin(url)
-        if named_by is not None and not (place.startswith("https://") or is_loopback(url) or same_host(url, named_by)):
-            raise InvalidInputError(f"url: {named_by} named {url}, which is not https: the key is not sent there")
+        try:
+            place = origin(url, argument)
+        except InvalidInputError as error:
+            if named_by is None:
+                raise
+            raise ProtocolError(f"{named_by} named an unusable address: {error.message}") from None
+        if named_by is not None and not may_name(named_by, url):
+            raise ProtocolError(f"{named_by} named {place}, which is not https: the key is not sent there")
         self._trusted[place] = proxy_for(url)
 
     async def request(
@@ -115,21 +127,30 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def require_open(self) -> None:
+        """Bind the client to the running event loop.
+
+        Raises:
+            ClientClosedError: the client was closed.
+            LoopsError: it was first used in another event loop.
+        """
         if self._closed:
             raise ClientClosedError("the client is closed")
         loop = asyncio.get_running_loop()
-        if self._session is None:
-            self._loop = loop
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections, socket_factory=_socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=True,
-            )
-        elif loop is not self._loop:
+        if self._loop not in (None, loop):
             raise LoopsError(
                 "this client belongs to another event loop: make one client per loop, or use loops_sdk_sync"
             )
+        self._loop = loop
+
+    def _open(self) -> aiohttp.ClientSession:
+        self.require_open()
+        if self._session is None:
+            # The limit is per host, so that requests which a sampler keeps waiting never stand in a trainer's way.
+            connector = aiohttp.TCPConnector(
+                limit=0, limit_per_host=self._max_connections, socket_factory=_socket, keepalive_timeout=_KEEP_IDLE
+            )
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
     def _headers(self, place: str, body: bytes | None) -> dict[str, str]:
@@ -181,10 +202,13 @@ async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """A TCP socket with keep-alive: proxies cut idle connections without telling."""
+    """A TCP socket with keep-alive: proxies cut idle connections without telling, and a dead peer says nothing."""
     family, kind, protocol = address[:3]
     made = socket.socket(family=family, type=kind, proto=protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        if hasattr(socket, option):  # not every platform can be told
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
 
 

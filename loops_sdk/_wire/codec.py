@@ -34,8 +34,15 @@ __all__ = ["decode", "decode_request", "dumps", "encode", "from_dict", "loads", 
 
 
 def dumps(value: Any) -> bytes:
-    """JSON of plain data; numpy arrays are lists, NaN and infinities are null."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    """JSON of plain data; numpy arrays are lists, NaN and infinities are null.
+
+    Raises:
+        InvalidInputError: something that JSON cannot say.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise InvalidInputError(f"expected plain data (dicts, lists, text, numbers): {error}") from None
 
 
 def loads(body: bytes) -> Any:
@@ -59,12 +66,12 @@ def encode(value: Any) -> bytes:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """A value of `kind` from a server's reply.
+    """A value of `kind` from a server's reply; `None` for `NoneType`, whatever the reply.
 
     Raises:
         ProtocolError: not JSON, or not of this shape; the message names the field.
     """
-    return structure(loads(body), kind)
+    return structure(None if kind is type(None) else loads(body), kind)
 
 
 def structure(data: Any, kind: type[T]) -> T:
@@ -135,9 +142,21 @@ def _brief(body: bytes) -> str:
 
 # ---------------------------------------------------------------- hooks
 
+_Check = Callable[..., None]
 
-def _tensor_from(data: Any, _kind: object) -> TensorData:
+
+def _accept_any(_data: Any, *_fields: str) -> None:
+    """Unknown fields are the server's business."""
+
+
+def _refuse_unknown(data: Any, *fields: str) -> None:
+    if isinstance(data, dict) and (unknown := data.keys() - set(fields)):
+        raise InvalidInputError(f"unknown field {', '.join(sorted(unknown))}")
+
+
+def _tensor_from(check: _Check, data: Any, _kind: object) -> TensorData:
     """The declared form, or the bare list that some servers send. `null` is NaN."""
+    check(data, "data", "dtype", "shape")
     if not isinstance(data, dict):
         return TensorData(_without_null(data))
     values = data["data"]
@@ -156,6 +175,13 @@ def _float_from(value: Any, _kind: object) -> float:
     return float("nan") if value is None else float(value)
 
 
+def _number_from(value: Any, _kind: object) -> float:
+    """What a request may say for a float: a number, not text that looks like one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"got {value!r}")
+    return float(value)
+
+
 def _int_from(value: Any, _kind: object) -> int:
     """Whole numbers only: `int("7")` and `int(7.9)` would hide a mistake."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
@@ -163,9 +189,19 @@ def _int_from(value: Any, _kind: object) -> int:
     return int(value)
 
 
+def _bool_from(value: Any, _kind: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"got {value!r}")
+    return value
+
+
 def _logprobs_by_token_from(data: Any, _kind: object) -> dict[int, float]:
     """JSON has no integer keys; they travel as text."""
     return {int(token): _float_from(value, None) for token, value in data.items()}
+
+
+def _logprobs_by_token_to(data: dict[int, float]) -> dict[str, float]:
+    return {str(token): value for token, value in data.items()}
 
 
 def _str_from(value: Any, _kind: object) -> str:
@@ -174,19 +210,22 @@ def _str_from(value: Any, _kind: object) -> str:
     return value
 
 
-def _chunk_from(data: Any, _kind: object) -> EncodedTextChunk | ImageChunk:
+def _chunk_from(check: _Check, data: Any, _kind: object) -> EncodedTextChunk | ImageChunk:
     kind = data.get("type", "encoded_text") if isinstance(data, dict) else None
     if kind == "encoded_text":
+        check(data, "type", "tokens")
         return EncodedTextChunk(data["tokens"])
     if kind == "image":
+        check(data, "type", "data", "expected_tokens", "format")
         return ImageChunk(data["data"], data["expected_tokens"], data.get("format", "png"))
     raise InvalidInputError(f"chunk type: expected encoded_text or image, got {kind!r}")
 
 
-def _model_input_from(data: Any, _kind: object) -> ModelInput:
+def _model_input_from(check: _Check, data: Any, _kind: object) -> ModelInput:
+    check(data, "chunks")
     if not isinstance(data, dict) or not isinstance(data.get("chunks"), list):
         raise InvalidInputError("model_input: expected {'chunks': [...]}")
-    return ModelInput(tuple(_chunk_from(chunk, None) for chunk in data["chunks"]))
+    return ModelInput(tuple(_chunk_from(check, chunk, None) for chunk in data["chunks"]))
 
 
 def _image_to(chunk: ImageChunk) -> dict[str, Any]:
@@ -198,6 +237,8 @@ def _output_from(data: Any, plain: Callable[[Any, Any], ForwardBackwardOutput]) 
     if isinstance(data, dict) and data.get("loss") is None:
         metrics = data.get("metrics") or {}
         data = {**data, "loss": metrics.get("loss", metrics.get("loss:sum"))}
+    if isinstance(data, dict):  # some servers write null for what they leave out
+        data = {name: value for name, value in data.items() if value is not None or name == "loss"}
     return plain(data, ForwardBackwardOutput)
 
 
@@ -221,13 +262,22 @@ def _converter(*, strict: bool, arrays_as_lists: bool) -> cattrs.Converter:
         (ModelInput, lambda m: {"chunks": [converter.unstructure(chunk) for chunk in m.chunks]}),
     ):
         converter.register_unstructure_hook_func(partial(operator.is_, kind), to)
-    for kind, hook in ((TensorData, _tensor_from), (ModelInput, _model_input_from)):
-        converter.register_structure_hook_func(partial(operator.is_, kind), hook)
+    check = _refuse_unknown if strict else _accept_any
+    for kind, hook in (
+        (TensorData, _tensor_from),
+        (ModelInput, _model_input_from),
+        (EncodedTextChunk, _chunk_from),
+        (ImageChunk, _chunk_from),
+    ):
+        converter.register_structure_hook_func(partial(operator.is_, kind), partial(hook, check))
+    converter.register_structure_hook_func(lambda kind: kind in (object, type(None)), lambda data, _: data)
     converter.register_structure_hook_func(partial(operator.eq, dict[int, float]), _logprobs_by_token_from)
+    converter.register_unstructure_hook_func(partial(operator.eq, dict[int, float]), _logprobs_by_token_to)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_unstructure_hook_factory(_is_request, lambda kind: _sent_fields_only(kind, converter))
-    converter.register_structure_hook(float, _float_from)
+    converter.register_structure_hook(float, _number_from if strict else _float_from)
     converter.register_structure_hook(int, _int_from)
+    converter.register_structure_hook(bool, _bool_from)  # else bool, a subclass of int, is read as one
     converter.register_structure_hook(str, _str_from)
     converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
     converter.register_structure_hook_factory(

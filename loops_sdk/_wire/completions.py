@@ -4,7 +4,7 @@ write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loops_sdk.errors import ProtocolError
@@ -15,23 +15,32 @@ POLICY_VERSION = "X-Policy-Version"
 _TOKEN_PREFIX = "token_id:"
 
 
-def sample_result(reply: Any, headers: Mapping[str, str], *, topk_prompt_logprobs: int = 0) -> SampleResult:
+def sample_result(
+    reply: Any,
+    headers: Mapping[str, str],
+    *,
+    topk_prompt_logprobs: int = 0,
+    prompt: Sequence[int] | None = None,
+) -> SampleResult:
     """The result of one completion.
+
+    Args:
+        prompt: the prompt as it was sent, for samplers that do not repeat it.
 
     Raises:
         ProtocolError: no choices, tokens without ids, or other shapes that no sampler should send.
     """
     try:
-        return _sample_result(reply, headers, topk_prompt_logprobs)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return _sample_result(reply, headers, topk_prompt_logprobs, prompt)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise ProtocolError(f"unexpected completion: {type(error).__name__}: {error}") from None
 
 
-def _sample_result(reply: Any, headers: Mapping[str, str], topk: int) -> SampleResult:
+def _sample_result(reply: Any, headers: Mapping[str, str], topk: int, sent: Sequence[int] | None) -> SampleResult:
     choices = sorted(reply["choices"], key=lambda choice: choice.get("index", 0))
     first = choices[0]
     entries = first.get("prompt_logprobs") or reply.get("prompt_logprobs")
-    prompt = first.get("prompt_token_ids") or reply.get("prompt_token_ids")
+    prompt = first.get("prompt_token_ids") or reply.get("prompt_token_ids") or sent
     return SampleResult(
         sequences=[_sequence(choice) for choice in choices],
         policy_version=policy_version(reply, headers),
@@ -55,7 +64,7 @@ def _sequence(choice: Mapping[str, Any]) -> SampledSequence:
     values = [_number(value) for value in logprobs.get("token_logprobs") or ()]
     if values and len(values) != len(tokens):
         raise ProtocolError(f"unexpected completion: {len(tokens)} tokens with {len(values)} logprobs")
-    return SampledSequence(list(map(int, tokens)), values, str(choice.get("finish_reason")))
+    return SampledSequence(list(map(int, tokens)), values, str(choice.get("finish_reason") or "unknown"))
 
 
 def _token_id(text: str) -> int:
@@ -68,7 +77,7 @@ def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _own_logprobs(entries: list[Any], prompt: list[int] | None) -> list[float | None]:
+def _own_logprobs(entries: list[Any], prompt: Sequence[int] | None) -> list[float | None]:
     """Each prompt token's own value. Entry i maps token ids to values and always holds the prompt's own token."""
     if prompt is None:
         raise ProtocolError("unexpected completion: prompt_logprobs without prompt_token_ids")

@@ -22,7 +22,8 @@ class Endpoint(Generic[Reply]):
     Attributes:
         name: what errors and events call it.
         method, path: the request line; ``{placeholders}`` in the path are filled by `url`.
-        reply: type of the reply's body; for an operation of the trainer, of the result that polling brings.
+        reply: type of the reply's body, `NoneType` where it is not read; for an operation of the trainer, of the
+            result that polling brings.
         body: type of the request's body, `None` when there is none.
         repeatable: sending it twice has the effect of sending it once, so a lost answer may be asked for again.
     """
@@ -56,8 +57,8 @@ OPERATIONS: tuple[Endpoint[Any], ...] = (FORWARD_BACKWARD, FORWARD, OPTIM_STEP, 
 # ------------------------------------------------- trainer: reads
 
 RETRIEVE: Endpoint[dict[str, Any]] = Endpoint("retrieve", "GET", "/operations/{operation_id}", dict)
-HEALTH: Endpoint[dict[str, Any]] = Endpoint("health", "GET", "/health", dict)
-POLICY_VERSION: Endpoint[dict[str, Any]] = Endpoint("policy_version", "GET", "/policy_version", dict)
+HEALTH = Endpoint("health", "GET", "/health", type(None))  # the status says it all; the body is anybody's
+POLICY_VERSION = Endpoint("policy_version", "GET", "/policy_version", object)  # {"policy_version": int} or the number
 STATUS: Endpoint[dict[str, Any]] = Endpoint("status", "GET", "/status", dict)
 
 # ------------------------------------------------- sampler

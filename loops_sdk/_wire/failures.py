@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -64,18 +65,23 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *,
     )
 
 
+def is_not_ready(error: StatusError) -> bool:
+    """Whether a sampler says that it does not have the wanted policy version yet."""
+    return error.status in (409, 412, 425, 503) and "version" in error.message.lower()
+
+
 def retry_after(value: str | None, *, now: float) -> float | None:
     """Seconds to wait, from either form of the header (RFC 9110, 10.2.3); `None` when absent or unreadable."""
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def remote_error(reply: Mapping[str, Any]) -> RemoteOpError:

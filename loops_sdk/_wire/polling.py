@@ -8,7 +8,7 @@ when an operation has had its time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import Literal
 
@@ -18,12 +18,18 @@ from loops_sdk._wire.retrying import Backoff
 
 Heard = Literal["finished", "running", "transient"]
 
+#: A server holds a question for many seconds before it says "still running". Answers that come sooner than this are
+#: followed up at once a few times, then with growing pauses: a server that does not hold must not be asked in a loop.
+_HELD = 1.0
+_FREE = 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+
 
 @attrs.define
 class _Waiting:
     since: float  # from then on the trainer could work on it: registered, or the last one before it finished
-    asking: bool = False
-    asked: bool = False
+    place: int
+    asked_at: float | None = None
 
 
 @attrs.define
@@ -43,63 +49,93 @@ class Polling:
     backoff: Backoff = attrs.field(factory=Backoff)
     failures: int = attrs.field(default=0, init=False)
     _queue: OrderedDict[str, _Waiting] = attrs.field(factory=OrderedDict, init=False)
+    _asking: set[str] = attrs.field(factory=set, init=False)
+    _trial: str | None = attrs.field(default=None, init=False)  # the one question sent since the server last failed
+    _hasty: int = attrs.field(default=0, init=False)
     _last_finish: float = attrs.field(default=float("-inf"), init=False)
     _not_before: float = attrs.field(default=float("-inf"), init=False)
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def register(self, operation_id: str, now: float) -> None:
-        """Start asking for an operation, behind all that are registered already."""
-        self._queue.setdefault(operation_id, _Waiting(now))
+    def register(self, operation_id: str, now: float, place: int | None = None) -> None:
+        """Start asking for an operation: at its place in the trainer's order, or behind all that wait already."""
+        if operation_id in self._queue:
+            return
+        last = self._queue[next(reversed(self._queue))].place if self._queue else -1
+        mine = last + 1 if place is None else place
+        self._queue[operation_id] = _Waiting(now, mine)
+        if mine < last:  # it is asked for once more, while younger ones wait
+            self._queue = OrderedDict(sorted(self._queue.items(), key=lambda item: item[1].place))
 
     def cancel(self, operation_id: str) -> None:
         """Stop asking for an operation; unknown ids are ignored."""
         self._queue.pop(operation_id, None)
+        self._answered(operation_id)
 
     def next_poll(self, now: float) -> str | None:
         """The operation to ask for now, marked as being asked for; `None` when there is nothing to do yet.
 
         While the server fails, one question at a time goes out, after the back-off, for however many operations wait.
         """
-        if now < self._not_before:
+        if now < self._not_before or len(self._asking) >= self.window or self._trial is not None:
             return None
-        head = list(self._head())
-        if self.failures and any(waiting.asking for _, waiting in head):
-            return None
-        for operation_id, waiting in head:
-            if not waiting.asking:
-                self._mark(waiting)
+        for operation_id, waiting in islice(self._queue.items(), self.window):
+            if operation_id not in self._asking:
+                self._ask(operation_id, waiting, now)
                 return operation_id
         return None
 
-    def _mark(self, waiting: _Waiting) -> None:
-        if not waiting.asked:
+    def _ask(self, operation_id: str, waiting: _Waiting, now: float) -> None:
+        if waiting.asked_at is None:
             waiting.since = max(waiting.since, self._last_finish)
-        waiting.asking = waiting.asked = True
+        waiting.asked_at = now
+        self._asking.add(operation_id)
+        if self.failures:
+            self._trial = operation_id
+
+    def _answered(self, operation_id: str) -> None:
+        self._asking.discard(operation_id)
+        if self._trial == operation_id:
+            self._trial = None
 
     def feed(self, operation_id: str, heard: Heard, now: float, retry_after: float | None = None) -> None:
-        """What came of asking: finished (well or badly), still running, or a failure that may pass."""
+        """What came of asking: finished (well or badly), still running, or a failure that may pass.
+
+        A server may ask to be left alone for `retry_after` seconds, but for no longer than `timeout`.
+        """
+        self._answered(operation_id)
         if heard == "transient":
             self.failures += 1
-            self._not_before = now + max(self.backoff.delay(self.failures, self.draw()), retry_after or 0.0)
-        else:
-            self.failures = 0
+            pause = self.backoff.delay(self.failures, self.draw())
+            self._stay_away(now + max(pause, min(retry_after or 0.0, self.timeout)))
+            return
+        self.failures, self._trial = 0, None
         waiting = self._queue.get(operation_id)
         if waiting is None:
             return
-        waiting.asking = False
         if heard == "finished":
             self._finish(operation_id, now)
+        else:
+            self._pace(waiting, now)
 
     def _finish(self, operation_id: str, now: float) -> None:
         passed = False
-        for other, waiting in self._head():
+        for other, waiting in islice(self._queue.items(), self.window):
             if passed:
                 waiting.since = now
             passed = passed or other == operation_id
-        self._last_finish = now
+        self._last_finish, self._hasty = now, 0
         del self._queue[operation_id]
+
+    def _pace(self, waiting: _Waiting, now: float) -> None:
+        held = waiting.asked_at is not None and now - waiting.asked_at >= _HELD
+        self._hasty = 0 if held else self._hasty + 1
+        if self._hasty > _FREE:
+            self._stay_away(now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._hasty - _FREE, 30)))
+
+    def _stay_away(self, until: float) -> None:
+        self._not_before = max(self._not_before, until)
 
     def expire(self, now: float) -> list[str]:
         """Remove and return the operations at the head that have had their time. Those behind them follow at once when
@@ -108,7 +144,7 @@ class Polling:
         while (first := next(iter(self._queue), None)) is not None:
             if self._deadline(self._queue[first]) > now:
                 break
-            del self._queue[first]
+            self.cancel(first)
             expired.append(first)
         return expired
 
@@ -120,8 +156,6 @@ class Polling:
         deadline = self._deadline(first)
         return min(deadline, self._not_before) if self._not_before > now else deadline
 
-    def _head(self) -> Iterator[tuple[str, _Waiting]]:
-        yield from islice(self._queue.items(), self.window)
-
     def _deadline(self, waiting: _Waiting) -> float:
-        return (waiting.since if waiting.asked else max(waiting.since, self._last_finish)) + self.timeout
+        start = waiting.since if waiting.asked_at is not None else max(waiting.since, self._last_finish)
+        return start + self.timeout

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
+from loops_sdk._wire.failures import is_not_ready
 from loops_sdk.errors import (
     ConnectionFailedError,
     LoopsError,
@@ -59,7 +60,7 @@ def is_transient(error: LoopsError) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, ConnectionFailedError):
         return error.code not in FINAL_CODES
-    if isinstance(error, StatusError) and error.status == 408:
+    if isinstance(error, StatusError) and (error.status == 408 or is_not_ready(error)):
         return True
     return isinstance(error, RequestTimeoutError | OverloadedError | ServerFailureError) and error.status != 501
 
