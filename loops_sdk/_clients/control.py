@@ -5,6 +5,7 @@ lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -14,13 +15,14 @@ from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
 from loops_sdk._wire.endpoints import Endpoint
-from loops_sdk.errors import ConnectionFailedError, LoopsError, RequestTimeoutError
+from loops_sdk.errors import ConnectionFailedError, LoopsError, ProtocolError, RequestTimeoutError, StatusError
 from loops_sdk.types import Checkpoint, Run, Sampler, Session
 
 T = TypeVar("T")
 
 #: How long to look for the result of a create whose answer was lost.
 _RECONCILE = 60.0
+_LOOK_AGAIN = 2.0
 
 
 class ControlPlane:
@@ -30,7 +32,8 @@ class ControlPlane:
         self.base_url = base_url
         self._network = network
         self._seen: set[str] = set()
-        network.transport.trust(base_url)
+        self._creating = asyncio.Lock()
+        network.transport.trust(base_url, "base_url")
 
     async def create_session(self, training_project_id: str | None) -> Session:
         """Open a session."""
@@ -41,26 +44,25 @@ class ControlPlane:
     async def create_run(self, body: CreateRunBody, *, with_sampler: bool, timeout: float) -> Run:
         """Provision a trainer, with its sampler if wanted. Sent once; a lost answer is looked up among the session's
         runs.
+
+        One at a time: of two creates whose answers are both out, nobody could tell whose run is in the list.
         """
         endpoint = endpoints.CREATE_RUN if with_sampler else endpoints.CREATE_TRAINER
-        known = {run.id for run in await self._runs_of(body.session_id)} | self._seen
-        try:
-            run = (await self._post(endpoint, body, Patience(total=timeout))).run
-        except LoopsError as error:
-            error.add_context(session_id=body.session_id)
-            found = await self._recovered(error, lambda: self._new_run(body, known))
-            if found is None:
-                raise
-            run = found
-        self._seen.add(run.id)
-        self._network.transport.trust(run.base_url, named_by=self.base_url)
-        return run
+        async with self._creating:
+            try:
+                run = (await self._post(endpoint, body, Patience(total=timeout))).run
+            except LoopsError as error:
+                error.add_context(session_id=body.session_id)
+                found = await self._recovered(error, lambda: self._new_run(body))
+                if found is None:
+                    raise
+                run = found
+            self._seen.add(run.id)
+        return self._trusted_run(run)
 
     async def get_run(self, run_id: str) -> Run:
         """A run with its paired sampler."""
-        run = (await self._get(endpoints.GET_RUN, run_id=run_id)).run
-        self._network.transport.trust(run.base_url, named_by=self.base_url)
-        return run
+        return self._trusted_run((await self._get(endpoints.GET_RUN, run_id=run_id)).run)
 
     async def create_sampler(self, body: CreateSamplerBody, *, timeout: float) -> Sampler:
         """Provision a sampler. Sent once; a lost answer is looked up on the run it was to be paired with."""
@@ -91,14 +93,13 @@ class ControlPlane:
     async def _get(self, endpoint: Endpoint[T], **parts: str) -> T:
         return await self._network.caller.call(endpoint, endpoint.url(self.base_url, **parts))
 
-    async def _runs_of(self, session_id: str) -> list[Run]:
+    async def _new_run(self, body: CreateRunBody) -> Run | None:
+        """The run of our own session that no create has answered with yet."""
         endpoint = endpoints.LIST_RUNS
-        runs = (await self._network.caller.call(endpoint, endpoint.url(self.base_url))).runs
-        return [run for run in runs if run.session_id == session_id]
-
-    async def _new_run(self, body: CreateRunBody, known: set[str]) -> Run | None:
-        found = [run for run in await self._runs_of(body.session_id) if run.id not in known]
-        return next((run for run in found if run.base_model == body.base_model), None)
+        url, wanted = endpoint.url(self.base_url), {"base_model": body.base_model}
+        runs = (await self._network.caller.call(endpoint, url, params=wanted)).runs
+        new = (run for run in runs if run.session_id == body.session_id and run.id not in self._seen)
+        return next((run for run in new if run.base_model == body.base_model), None)
 
     async def _sampler_of(self, run_id: str | None) -> Sampler | None:
         return (await self.get_run(run_id)).sampler if run_id is not None else None
@@ -109,9 +110,18 @@ class ControlPlane:
             return None
         end = time.monotonic() + _RECONCILE
         while True:
-            if (found := await look()) is not None or time.monotonic() > end:
-                return found
-            await asyncio.sleep(2.0)
+            with contextlib.suppress(ConnectionFailedError, RequestTimeoutError, StatusError):
+                if (found := await look()) is not None:
+                    return found
+            if time.monotonic() + _LOOK_AGAIN > end:
+                return None
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    def _trusted_run(self, run: Run) -> Run:
+        self._network.transport.trust(run.base_url, named_by=self.base_url)
+        if run.sampler is not None:
+            self._trusted(run.sampler)
+        return run
 
     def _trusted(self, sampler: Sampler) -> Sampler:
         self._network.transport.trust(sampler.base_url, named_by=self.base_url)
@@ -122,4 +132,4 @@ def _answer_lost(error: LoopsError) -> bool:
     """Whether the server may have done what was asked without our hearing of it."""
     if isinstance(error, ConnectionFailedError):
         return error.code == "reset"
-    return isinstance(error, RequestTimeoutError) or error.status in (502, 504)
+    return isinstance(error, RequestTimeoutError | ProtocolError) or error.status in (502, 504)

@@ -55,6 +55,11 @@ class Models:
         return known if settled or time.monotonic() - self._known_at < _FRESH else None
 
 
+def shows_adapter(model: ModelCard) -> bool:
+    """Whether an entry is an adapter rather than the base model."""
+    return model.parent is not None
+
+
 def base_of(models: ModelList) -> ModelCard:
     """The entry without a parent.
 

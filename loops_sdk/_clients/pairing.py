@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.readiness import sampler_ready
 from loops_sdk._wire.bodies import CreateSamplerBody
-from loops_sdk.errors import InvalidInputError
+from loops_sdk.errors import InvalidInputError, LoopsError
 from loops_sdk.types import GetInfoResponse, LocalDeployment, Run
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ class PairedSampler:
         """The sampler that the run has already, or one that is provisioned when it is first needed."""
 
         async def make() -> LocalDeployment:
-            sampler = (await control.get_run(run.id)).sampler
-            if sampler is None:
-                body = CreateSamplerBody(run.session_id, run_id=run.id, max_seq_length=info.max_seq_len)
-                sampler = await control.create_sampler(body, timeout=timeout)
-            ready = await sampler_ready(sampler, control, ready_timeout, session_id=run.session_id, run_id=run.id)
+            try:
+                sampler = (await control.get_run(run.id)).sampler
+                if sampler is None:
+                    body = CreateSamplerBody(run.session_id, run_id=run.id, max_seq_length=info.max_seq_len)
+                    sampler = await control.create_sampler(body, timeout=timeout)
+                ready = await sampler_ready(sampler, control, ready_timeout, session_id=run.session_id, run_id=run.id)
+            except LoopsError as error:
+                error.add_context(session_id=run.session_id, run_id=run.id)
+                raise
             return LocalDeployment(ready.base_url)
 
         self = cls(None)

@@ -12,8 +12,10 @@ from loops_sdk._wire import endpoints
 from loops_sdk._wire.bodies import ModelCard
 from loops_sdk.errors import (
     AuthenticationError,
+    ClientClosedError,
     DeploymentFailedError,
     LoopsError,
+    NotFoundError,
     PermissionDeniedError,
     RequestTimeoutError,
     WeightsNotReadyError,
@@ -24,18 +26,20 @@ from loops_sdk.types import Run, Sampler
 DEAD = frozenset({"INACTIVE", "FAILED", "DEPLOY_FAILED", "BUILD_FAILED", "BUILD_STOPPED", "UNHEALTHY", "DEACTIVATING"})
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_LOOK = Patience(total=30.0, attempts=1)
+_LONGEST_LOOK = 30.0
+#: Errors that waiting does not mend.
+_FINAL = (AuthenticationError, PermissionDeniedError, ClientClosedError)
 #: Every so many looks at a trainer that does not answer, ask the control plane whether it still exists.
 _LOOKS_PER_CHECK = 8
 
 
 async def _pauses(timeout: float) -> AsyncIterator[float]:
-    """Yield the elapsed seconds, with growing pauses between, until `timeout` has passed."""
-    start = time.monotonic()
+    """Yield the seconds that are left, with growing pauses between, until `timeout` has passed."""
+    end = time.monotonic() + timeout
     pause = _FIRST_PAUSE
-    while (elapsed := time.monotonic() - start) < timeout:
-        yield elapsed
-        await asyncio.sleep(min(pause, max(0.0, timeout - elapsed)))
+    while (left := end - time.monotonic()) > 0:
+        yield left
+        await asyncio.sleep(min(pause, max(0.0, end - time.monotonic())))
         pause = min(_LONGEST_PAUSE, pause * 1.5)
 
 
@@ -48,19 +52,33 @@ async def trainer_ready(run: Run, caller: Caller, control: ControlPlane, timeout
     """
     looks = 0
     trouble: LoopsError | None = None
-    async for _ in _pauses(timeout):
+    async for left in _pauses(timeout):
+        look = Patience(total=min(left, _LONGEST_LOOK), attempts=1)
         try:
-            await caller.send(endpoints.HEALTH, endpoints.HEALTH.url(run.base_url), patience=_LOOK)
-        except (AuthenticationError, PermissionDeniedError) as error:
-            error.add_context(session_id=run.session_id, run_id=run.id)
+            await caller.send(endpoints.HEALTH, endpoints.HEALTH.url(run.base_url), patience=look)
+        except _FINAL:
             raise
         except LoopsError as error:
             trouble, looks = error, looks + 1
         else:
             return
-        if looks % _LOOKS_PER_CHECK == 0 and (await control.get_run(run.id)).status.name == "INACTIVE":
+        if looks % _LOOKS_PER_CHECK == 0 and await _is_over(run, control):
             raise _dead("trainer", "INACTIVE", trouble, run.session_id, run.id)
     raise _not_up("trainer", timeout, trouble, run.session_id, run.id)
+
+
+async def _is_over(run: Run, control: ControlPlane) -> bool:
+    """Whether the control plane calls the run over, or does not know it any more. A control plane that has troubles of
+    its own says nothing about the run.
+    """
+    try:
+        return (await control.get_run(run.id)).status.name == "INACTIVE"
+    except NotFoundError:
+        return True
+    except _FINAL:
+        raise
+    except LoopsError:
+        return False
 
 
 async def sampler_ready(
@@ -97,7 +115,7 @@ async def weights_loaded(look: Callable[[], Awaitable[ModelCard | None]], versio
     async for _ in _pauses(timeout):
         try:
             seen = await look()
-        except (AuthenticationError, PermissionDeniedError):
+        except _FINAL:
             raise
         except LoopsError as error:
             trouble = error

@@ -12,18 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from loops_sdk._clients.models import Models
+from loops_sdk._clients.models import Models, shows_adapter
+from loops_sdk._clients.readiness import weights_loaded
 from loops_sdk._clients.tokenizers import tokenizer_of
-from loops_sdk._net.caller import Caller, Patience
+from loops_sdk._net.caller import Patience
 from loops_sdk._net.network import Network
+from loops_sdk._net.transport import Response
 from loops_sdk._wire import codec
 from loops_sdk._wire.bodies import CompletionBody, ModelCard
 from loops_sdk._wire.completions import MIN_POLICY_VERSION, sample_result
 from loops_sdk._wire.endpoints import COMPLETIONS
-from loops_sdk.errors import InvalidInputError, LoopsError, NotFoundError, WeightsNotReadyError
+from loops_sdk._wire.failures import is_not_ready
+from loops_sdk.errors import (
+    ClientClosedError,
+    InvalidInputError,
+    LoopsError,
+    NotFoundError,
+    ProtocolError,
+    StatusError,
+    WeightsNotReadyError,
+)
 from loops_sdk.instrumentation import SampleFinished
-from loops_sdk.types import EncodedTextChunk, LocalDeployment, ModelInput, SampleResult, SamplingParams
-from loops_sdk.types._checks import check_int, check_number
+from loops_sdk.types import (
+    CheckpointPath,
+    EncodedTextChunk,
+    LocalDeployment,
+    ModelInput,
+    SampleResult,
+    SamplingParams,
+)
+from loops_sdk.types._checks import check_int, check_number, check_text, shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,10 +82,16 @@ class SamplingClient:
         min_policy_version: int | None = None,
         timeout: float = 600.0,
     ) -> None:
+        check_text("base_model", base_model)
+        url = deployment_url("deployment", deployment)
+        if checkpoint_path is not None:
+            CheckpointPath.parse(checkpoint_path, "checkpoint_path")
+        if min_policy_version is not None:
+            check_int("min_policy_version", min_policy_version, low=0)
         self._connect(
             Network(api_key), base_model, deployment, checkpoint_path, min_policy_version, timeout, owned=True
         )
-        self._network.transport.trust(deployment.base_url)
+        self._network.transport.trust(url, "deployment")
 
     @classmethod
     def _of_service(
@@ -102,7 +126,8 @@ class SamplingClient:
         self._deployment = deployment
         self._checkpoint_path = checkpoint_path
         self._min_policy_version = min_policy_version
-        self._patience = Patience(total=timeout, attempts=_ATTEMPTS)
+        self._timeout = timeout
+        self._closed = False
         self._models = Models(deployment.base_url, network.caller)
         self._under_way = 0
 
@@ -153,6 +178,8 @@ class SamplingClient:
             LoopsError: the sampler could not be reached or failed, after bounded attempts.
         """
         start = time.monotonic()
+        if self._closed:
+            raise ClientClosedError("the client is closed")
         tokens = _prompt(prompt)
         check_int("num_samples", num_samples, low=1)
         check_int("topk_prompt_logprobs", topk_prompt_logprobs, low=0)
@@ -164,7 +191,7 @@ class SamplingClient:
         headers = self._headers(affinity_key)
         self._under_way += 1
         try:
-            result = await self._complete(request, headers, topk_prompt_logprobs)
+            result = await self._complete(request, headers, topk_prompt_logprobs, start + self._timeout)
         finally:
             self._under_way -= 1
         new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
@@ -179,7 +206,9 @@ class SamplingClient:
         """
         params = SamplingParams(max_tokens=1, temperature=0.0)
         result = await self.sample_async(prompt, 1, params, include_prompt_logprobs=True)
-        return result.prompt_logprobs or []
+        if result.prompt_logprobs is None:
+            raise ProtocolError("unexpected completion: no prompt_logprobs, which were asked for", operation="sample")
+        return result.prompt_logprobs
 
     async def get_tokenizer_async(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the base model, loaded once per process.
@@ -191,6 +220,7 @@ class SamplingClient:
 
     async def aclose(self) -> None:
         """Close the connections if they are this client's own; those of a service stay open for its other clients."""
+        self._closed = True
         if self._owned:
             await self._network.aclose()
 
@@ -209,30 +239,54 @@ class SamplingClient:
         if self._min_policy_version is not None:
             headers[MIN_POLICY_VERSION] = str(self._min_policy_version)
         if affinity_key is not None:
+            check_text("affinity_key", affinity_key, most=255)
+            if not (affinity_key.isascii() and affinity_key.isprintable()):
+                raise InvalidInputError(f"affinity_key: expected printable ASCII, got {shown(affinity_key)}")
             headers[_AFFINITY] = affinity_key
         return headers
 
-    async def _complete(self, request: CompletionBody, headers: dict[str, str], topk: int) -> SampleResult:
+    async def _complete(
+        self, request: CompletionBody, headers: dict[str, str], topk: int, deadline: float
+    ) -> SampleResult:
         """One completion; a model that the sampler has replaced in the meantime is looked up once more."""
         try:
-            return await self._once(request, headers, topk)
+            return await self._once(request, headers, topk, deadline)
         except NotFoundError:
             self._models.forget()
-            return await self._once(request, headers, topk)
+            return await self._once(request, headers, topk, deadline)
 
-    async def _once(self, request: CompletionBody, headers: dict[str, str], topk: int) -> SampleResult:
-        caller: Caller = self._network.caller
+    async def _once(self, request: CompletionBody, headers: dict[str, str], topk: int, deadline: float) -> SampleResult:
         url = COMPLETIONS.url(self._deployment.base_url)
-        model = await self._models.to_sample(self._checkpoint_path)
+        model = await self._model(deadline)
         body = codec.encode(attrs.evolve(request, model=model.id, max_tokens=_room(request, model)))
-        response = await caller.send(COMPLETIONS, url, patience=self._patience, body=body, headers=headers)
+        response = await self._send(url, body, headers, deadline)
         try:
-            result = sample_result(codec.loads(response.body), response.headers, topk_prompt_logprobs=topk)
+            reply = codec.loads(response.body)
+            result = sample_result(reply, response.headers, topk_prompt_logprobs=topk, prompt=request.prompt)
+            _check_number(result, request.n)
         except LoopsError as error:
             error.add_context(operation="sample", url=url, status=response.status)
             raise
         self._check_version(result, url)
         return result
+
+    async def _model(self, deadline: float) -> ModelCard:
+        """The model to name. Weights that this client is pinned to are an adapter: the base model is no stand-in."""
+        model = await self._models.to_sample(self._checkpoint_path)
+        if self._checkpoint_path is None and self._min_policy_version and not shows_adapter(model):
+            left = deadline - time.monotonic()
+            await weights_loaded(self._models.live_adapter, self._min_policy_version, left)
+            model = await self._models.to_sample(None)
+        return model
+
+    async def _send(self, url: str, body: bytes, headers: dict[str, str], deadline: float) -> Response:
+        patience = Patience(total=deadline - time.monotonic(), attempts=_ATTEMPTS)
+        try:
+            return await self._network.caller.send(COMPLETIONS, url, patience=patience, body=body, headers=headers)
+        except StatusError as error:
+            if not is_not_ready(error):
+                raise
+            raise WeightsNotReadyError(error.message, **error.context()) from error
 
     def _check_version(self, result: SampleResult, url: str) -> None:
         floor, served = self._min_policy_version, result.policy_version
@@ -242,6 +296,18 @@ class SamplingClient:
                 operation="sample",
                 url=url,
             )
+
+
+def deployment_url(argument: str, deployment: object) -> str:
+    """The address of a deployment, once it is sure that it is one."""
+    if not isinstance(deployment, LocalDeployment):
+        raise InvalidInputError(f"{argument}: expected LocalDeployment(base_url), got {shown(deployment)}")
+    return deployment.base_url
+
+
+def _check_number(result: SampleResult, wanted: int) -> None:
+    if len(result.sequences) != wanted:
+        raise ProtocolError(f"unexpected completion: {len(result.sequences)} choices, {wanted} were asked for")
 
 
 def _prompt(prompt: ModelInput | Sequence[int]) -> Any:

@@ -138,10 +138,15 @@ class ServiceClient:
         for argument, value, low in (("seed", seed, 0), ("max_seq_len", max_seq_len, 1), ("replicas", replicas, 1)):
             if value is not None:
                 check_int(argument, value, low=low)
-        for argument, seconds in (("timeout", timeout), ("ready_timeout", ready_timeout)):
+        for argument, seconds in (
+            ("timeout", timeout),
+            ("ready_timeout", ready_timeout),
+            ("publish_timeout", publish_timeout),
+        ):
             check_number(argument, seconds, above=0)
         if name is not None:
             check_name("name", name)
+        warm = _warm_start() if with_sampler is None else with_sampler
         await self.open_async()
         body = CreateRunBody(
             self.session_id,
@@ -152,9 +157,12 @@ class ServiceClient:
             seed=seed,
             replicas=replicas,
         )
-        warm = _warm_start() if with_sampler is None else with_sampler
         run = await self._control.create_run(body, with_sampler=warm, timeout=timeout)
-        await trainer_ready(run, self._network.caller, self._control, ready_timeout)
+        try:
+            await trainer_ready(run, self._network.caller, self._control, ready_timeout)
+        except LoopsError as error:
+            error.add_context(session_id=run.session_id, run_id=run.id)
+            raise
         client = TrainingClient._of_run(
             self._network,
             self._control,

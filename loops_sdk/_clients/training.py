@@ -7,6 +7,7 @@ channel's.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,12 +15,12 @@ from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.models import Models
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import weights_loaded
-from loops_sdk._clients.sampling import SamplingClient
+from loops_sdk._clients.sampling import SamplingClient, deployment_url
 from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import ComposedFuture, OperationFuture
 from loops_sdk._net.network import Network
-from loops_sdk._wire import endpoints
+from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import ForwardBackwardBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
@@ -93,10 +94,14 @@ class TrainingClient:
         check_int("lora_rank", lora_rank, low=1)
         check_text("base_model", base_model)
         check_number("ready_timeout", ready_timeout, above=0)
+        if run_id is not None:
+            check_name("run_id", run_id)
+        if max_seq_len is not None:
+            check_int("max_seq_len", max_seq_len, low=1)
         network = Network(api_key)
-        network.transport.trust(trainer_url)
+        network.transport.trust(trainer_url, "trainer_url")
         if paired_sampling_deployment is not None:
-            network.transport.trust(paired_sampling_deployment.base_url)
+            network.transport.trust(deployment_url("paired_sampling_deployment", paired_sampling_deployment))
         self._owned = True
         self._control: ControlPlane | None = None
         self._sampler = PairedSampler(paired_sampling_deployment)
@@ -281,6 +286,7 @@ class TrainingClient:
             raise InvalidInputError(f"model_path: expected sampler_weights, which samplers load; got {model_path!r}")
         if self._run_id is not None and path.run_id != self._run_id:
             raise InvalidInputError(f"model_path: the paired sampler serves run {self._run_id}, got {model_path!r}")
+        self._channel.require_open()
         deployment = await self._sampler.deployment()
         models = await Models(deployment.base_url, self._network.caller).look()
         if any(card.id == model_path for card in models.data):
@@ -341,7 +347,7 @@ class TrainingClient:
         """
         reply = await self._channel.read(endpoints.POLICY_VERSION)
         version = reply.get("policy_version") if isinstance(reply, dict) else reply
-        if not isinstance(version, int):
+        if not isinstance(version, int) or isinstance(version, bool):
             raise ProtocolError(
                 f"unexpected reply: expected a policy version, got {reply!r}", operation="policy_version"
             )
@@ -388,7 +394,7 @@ class TrainingClient:
             raise InvalidInputError(f"loss_fn: expected one of {', '.join(_LOSSES)}, got {loss_fn!r}")
         if loss_fn_config is not None and not isinstance(loss_fn_config, Mapping):
             raise InvalidInputError(f"loss_fn_config: expected a dict or None, got {type(loss_fn_config).__name__}")
-        config = None if loss_fn_config is None else dict(loss_fn_config)
+        config = None if loss_fn_config is None else _plain("loss_fn_config", loss_fn_config)
         size = sum(datum.model_input.length * (1 + len(datum.loss_fn_inputs)) for datum in batch)
         return await self._channel.submit(endpoint, ForwardBackwardBody(batch, loss_fn, config), size=size)
 
@@ -403,13 +409,15 @@ class TrainingClient:
         return await self._channel.submit(endpoint, body, on_result=self._published if publishes else None)
 
     def _stepped(self, response: OptimStepResponse) -> None:
-        if "step" in response.metrics:
-            self._last_policy_version = int(response.metrics["step"])
+        step = response.metrics.get("step", math.nan)
+        if math.isfinite(step):
+            self._last_policy_version = int(step)
 
     def _published(self, response: SaveWeightsResponse) -> None:
         self._last_published = response
 
     async def _pinned(self, published: SaveWeightsResponse) -> SamplingClient:
+        self._channel.require_open()
         version = published.policy_version
         if version is None:
             version = await self.policy_version_async()
@@ -437,6 +445,15 @@ class TrainingClient:
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
+
+
+def _plain(argument: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A private copy of what JSON can say."""
+    try:
+        copy: dict[str, Any] = codec.loads(codec.dumps(dict(value)))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{argument}: {error.message}") from None
+    return copy
 
 
 def _batch(data: Sequence[Datum]) -> list[Datum]:
