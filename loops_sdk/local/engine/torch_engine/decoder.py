@@ -72,8 +72,7 @@ class Decoder:
     def _probed(self, tokens: list[list[int]]) -> Tensor:
         _, prefilled = self.prefill([row[:-1] for row in tokens], BASE)
         cache = RowCache()
-        for index, row in enumerate(tokens):
-            cache.join(prefilled, index, len(row) - 1, 1)
+        cache.join(prefilled, [(index, len(row) - 1, 1) for index, row in enumerate(tokens)])
         return self._hidden([row[-1] for row in tokens], [len(row) - 1 for row in tokens], cache)
 
     @torch.inference_mode()

@@ -210,14 +210,16 @@ class TorchGenerationEngine:
         return failed + self._collect({job for job, _ in group})
 
     def _join(self, adapter: ServedAdapter, prefilled: DynamicCache, group: list[_Start]) -> None:
-        batch = next((batch for batch in self._batches if batch.adapter is adapter), None) or _Batch(adapter)
-        for index, (job, rows) in enumerate(group):
-            running = [row for row in rows if row.reason is None]
-            if running and job.ticket in self._jobs:
-                batch.cache.join(prefilled, index, len(job.request.prompt), len(running))
-                batch.rows += running
-        if batch.rows and batch not in self._batches:
+        runs = [[row for row in rows if row.reason is None and job.ticket in self._jobs] for job, rows in group]
+        joining = [(index, len(group[index][0].request.prompt), len(rows)) for index, rows in enumerate(runs) if rows]
+        if not joining:
+            return
+        batch = next((batch for batch in self._batches if batch.adapter is adapter), None)
+        if batch is None:
+            batch = _Batch(adapter)
             self._batches.append(batch)
+        batch.cache.join(prefilled, joining)
+        batch.rows += [row for rows in runs for row in rows]
 
     def _decode(self, batch: _Batch) -> Finished:
         tokens, lengths = [row.tokens[-1] for row in batch.rows], [row.length - 1 for row in batch.rows]

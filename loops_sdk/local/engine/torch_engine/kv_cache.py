@@ -6,6 +6,7 @@ The cache knows columns and rows; whose they are is the batch's business.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,16 +44,19 @@ class RowCache(Cache):
         return self.end - self.start
 
     @torch.inference_mode()
-    def join(self, prefilled: DynamicCache, row: int, length: int, copies: int) -> None:
-        """Add `copies` rows with the first `length` columns of one row of a right-padded cache."""
+    def join(self, prefilled: DynamicCache, rows: Sequence[tuple[int, int, int]]) -> None:
+        """Add rows from a cache of prompts padded on the right: for each its row there, its length, how many copies."""
         if not self.layers:
             self.layers = [_RowLayer(self, source) for source in prefilled.layers]
-        count, rows = len(self.first), len(self.first) + copies
-        if rows > self._rows or length > self.end:
-            self._lay_out(max(rows, self._rows), max(length, self.width))
-        for layer, source in zip(self.layers, prefilled.layers, strict=True):
-            layer.write(source, row, length, slice(count, rows))
-        self.first += [self.end - length] * copies
+        count = len(self.first) + sum(copies for _, _, copies in rows)
+        longest = max(length for _, length, _ in rows)
+        if count > self._rows or longest > self.end:
+            self._lay_out(max(count, self._rows), max(longest, self.width))
+        for row, length, copies in rows:
+            targets = slice(len(self.first), len(self.first) + copies)
+            for layer, source in zip(self.layers, prefilled.layers, strict=True):
+                layer.write(source, row, length, targets)
+            self.first += [self.end - length] * copies
 
     @torch.inference_mode()
     def prepare(self) -> None:

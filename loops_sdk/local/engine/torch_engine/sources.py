@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -115,21 +117,24 @@ def _publish(scratch: Path, target: Path) -> None:
 
 
 def _on_hub(base_model: str) -> str:
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
+    """The id itself while the hub answers, else the folder in its local cache. One question, so that nothing hangs."""
     try:
-        cached = try_to_load_from_cache(base_model, "config.json")
-        if not isinstance(cached, str):
-            HfApi().model_info(base_model, timeout=_HUB_TIMEOUT)
+        HfApi().model_info(base_model, timeout=_HUB_TIMEOUT)
     except HFValidationError:
         raise InvalidInputError(f"base_model: {base_model!r} is neither a folder, a .gguf file nor a hub id") from None
     except RepositoryNotFoundError:
         raise InvalidInputError(f"base_model: the hub has no model {base_model!r}, or it needs a token") from None
     except Exception as error:  # the client's network errors have no common base across its versions
+        return _cached(base_model, error)
+    return base_model
+
+
+def _cached(base_model: str, trouble: Exception) -> str:
+    try:
+        return _folder(Path(snapshot_download(base_model, local_files_only=True)), base_model)
+    except LocalEntryNotFoundError:
         raise ConnectionFailedError(
             f"base_model: {base_model!r} is no folder, not in {constants.HF_HUB_CACHE}, and the hub did not answer "
-            f"({type(error).__name__}); give a folder, a .gguf file or {SHIPPED!r}",
+            f"({type(trouble).__name__}); give a folder, a .gguf file or {SHIPPED!r}",
             url=constants.ENDPOINT,
-        ) from error
-    return base_model
+        ) from trouble

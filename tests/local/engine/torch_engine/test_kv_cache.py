@@ -37,7 +37,7 @@ def test_rows_keep_their_columns(plan: list[tuple[str, int, int]]) -> None:
     cache, rows, counter = RowCache(), [], 0.0
     for move, number, copies in plan:
         if move == "join":
-            cache.join(prefilled(number, counter), 1, number, copies)
+            cache.join(prefilled(number, counter), [(1, number, copies)])
             rows += [[counter + i for i in range(number)] for _ in range(copies)]
             counter += number
         elif move == "drop" and rows:
@@ -75,9 +75,9 @@ def step(cache: RowCache, rows: list[list[float]], counter: float) -> float:
 def test_buffers_do_not_grow_with_time() -> None:
     """Short rows that come and go keep moving right; the columns they leave behind must be used again."""
     cache = RowCache()
-    cache.join(prefilled(4, 0), 1, 4, 1)
+    cache.join(prefilled(4, 0), [(1, 4, 1)])
     for turn in range(300):
-        cache.join(prefilled(4, turn), 1, 4, 1)
+        cache.join(prefilled(4, turn), [(1, 4, 1)])
         cache.drop(0)
         cache.prepare()
         for layer in range(2):

@@ -145,16 +145,33 @@ def test_no_code_from_a_folder_is_run(tmp_path: Path) -> None:
         load(str(tmp_path), cache_dir=tmp_path)
 
 
-def test_a_hub_id_without_a_hub_says_so_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, timeout: float, **__: Any) -> None:
         assert timeout <= 10
         raise httpx.ConnectError("Name or service not known")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_hub_id_without_a_hub_says_so_soon(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ConnectionFailedError, match=r"'no-such-org/no-such-model' is no folder, not in .*ConnectError"):
         load("no-such-org/no-such-model", cache_dir=tmp_path)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_cached_hub_model_loads_without_a_hub(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = tmp_path / "models--org--name"
+    shutil.copytree(model_folder("llama"), entry / "snapshots" / "abc")
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text("abc")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert load("org/name", cache_dir=tmp_path).path == str(entry / "snapshots" / "abc")
 
 
 def test_a_name_that_is_nothing(tmp_path: Path) -> None:
