@@ -89,9 +89,11 @@ def run(serve: Callable[[Child], Awaitable[None]]) -> NoReturn:
         # Not asyncio.run: it would wait for the threads of its executor, and a model that is loading takes its time.
         asyncio.new_event_loop().run_until_complete(_until_terminated(serve(child)))
         code = 0
-    except BaseException as error:
+    except LoopsError as error:  # said in its own words, to which a traceback adds nothing
+        logging.getLogger(__name__).error("%s", error)
+        leash.report("failed", message=error.message)
+    except BaseException:
         traceback.print_exc()
-        leash.report("failed", message=error.message if isinstance(error, LoopsError) else repr(error))
     finally:
         sys.stderr.flush()
         os._exit(code)  # threads may be in the middle of a computation that nobody waits for any more

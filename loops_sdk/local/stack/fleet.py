@@ -66,8 +66,7 @@ class Fleet:
         """Load one trainer and one sampler, at the same time.
 
         Raises:
-            DeploymentFailedError: one of them failed; the message has the last lines of its log. The other one is
-                left to `aclose`.
+            DeploymentFailedError: one of them failed; the message says why. The other one is left to `aclose`.
         """
         self._progress(f"loading {self.base_model}")
         async with asyncio.TaskGroup() as group:

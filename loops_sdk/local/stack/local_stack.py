@@ -103,8 +103,9 @@ class LocalStack:
         """Start everything; returns when the base model is loaded and clients may come.
 
         Raises:
-            InvalidInputError: no such base model, or the data directory is in use.
-            DeploymentFailedError: something did not come up. Nothing is left running then.
+            InvalidInputError: the data directory cannot be made, or is in use.
+            DeploymentFailedError: something did not come up, for example because there is no such base model. Nothing is
+                left running then.
         """
         if self._opened is not None:
             raise DeploymentFailedError("the deployment is running already")

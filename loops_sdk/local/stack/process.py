@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-import loops_sdk
 from loops_sdk.errors import DeploymentFailedError
 from loops_sdk.local.control_plane import State
 
@@ -154,9 +153,10 @@ class Process:
         self._news = asyncio.Event()
 
     def _obituary(self) -> str:
+        if "failed" in self._heard:
+            return f"the {self.name} failed: {self._heard['failed']['message']}"
         code = self._process.returncode if self._process else None
-        reason = self._heard.get("failed", {}).get("message") or f"it ended with exit code {code}"
-        return f"the {self.name} failed: {reason}\nThe last lines of its log ({self._log}):\n{self._tail()}"
+        return f"the {self.name} ended with exit code {code}; the last lines of its log, {self._log}:\n{self._tail()}"
 
     def _tail(self) -> str:
         with contextlib.suppress(OSError), self._log.open("rb") as log:
@@ -168,5 +168,5 @@ class Process:
 
 def _import_path() -> str:
     """Where the child finds this very package, whatever its current folder holds."""
-    root = str(Path(loops_sdk.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[3])
     return os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)

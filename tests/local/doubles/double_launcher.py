@@ -1,0 +1,42 @@
+"""A launcher that starts nothing and remembers what it was asked for."""
+
+from __future__ import annotations
+
+import itertools
+
+import attrs
+
+from loops_sdk.errors import BadRequestError
+from loops_sdk.local.control_plane import Deployed, State
+
+
+@attrs.define(eq=False)
+class Server:
+    port: int
+    state: State = "starting"
+
+
+class Launcher:
+    base_model = "double/model"
+    max_seq_len = 64
+
+    def __init__(self, most: int = 100) -> None:
+        self.launched: dict[str, Server] = {}
+        self._most = most
+        self._ports = itertools.count(10_000)
+
+    async def launch_trainer(self, run_id: str) -> Deployed:
+        return self._launch(run_id)
+
+    async def launch_sampler(self, sampler_id: str) -> Deployed:
+        return self._launch(sampler_id)
+
+    def _launch(self, name: str) -> Server:
+        if len(self.launched) >= self._most:
+            raise BadRequestError("too many", status=409)
+        self.launched[name] = Server(next(self._ports))
+        return self.launched[name]
+
+    async def stop(self, deployed: Deployed) -> None:
+        assert isinstance(deployed, Server)
+        deployed.state = "stopped"

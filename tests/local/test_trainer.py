@@ -1,0 +1,214 @@
+"""The trainer over HTTP: what is refused at submit, what is done, in which order, and what is published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import double_engine
+import pytest
+
+from loops_sdk.local.operations import Bounds
+from loops_sdk.local.storage import Storage
+from loops_sdk.local.trainer import Trainer
+from loops_sdk.types import CheckpointPath
+
+from .conftest import KEY, RUN, Peer, Serve, acquired, batch
+
+Make = Callable[..., Awaitable[Peer]]
+
+
+async def test_a_step_trains(trainer: Make) -> None:
+    peer = await trainer()
+    first = await peer.do("/forward_backward", batch(1, 2, 2))
+    assert first["loss"] == pytest.approx(2 * 3.4657, rel=1e-4)
+    assert first["loss_fn_outputs"][0]["logprobs"]["shape"] == [3]
+    step = await peer.do("/optim_step", {"adam_params": {"learning_rate": 0.5}})
+    assert step["metrics"]["step"] == 1
+    assert (await peer.do("/forward", batch(1, 2, 2)))["loss"] < first["loss"]
+    assert (await peer.get("/policy_version")).json == {"policy_version": 1}
+    status = (await peer.get("/status")).json
+    assert status["step"] == 1
+    assert status["world_size"] == 1
+
+
+async def test_operations_are_done_in_order_of_arrival_however_long_each_takes_to_decode(
+    trainer: Make, engine: double_engine.Trainer
+) -> None:
+    peer = await trainer()
+    sizes = [5000, 1, 3000, 1, 1, 4000, 1]
+    bodies = [{"data": batch(number, 1)["data"] * size} for number, size in enumerate(sizes)]
+    ids = [await peer.submit("/forward", body) for body in bodies]
+    await asyncio.gather(*(peer.result(one) for one in ids))
+    assert engine.seen == list(range(len(sizes)))
+
+
+async def test_two_hundred_submitted_before_any_is_awaited(trainer: Make, engine: double_engine.Trainer) -> None:
+    peer = await trainer()
+    engine.gate.clear()
+    ids = [await peer.submit("/forward_backward", batch(number % 32, 1)) for number in range(200)]
+    assert (await peer.get("/status")).json["queued"] >= 198
+    engine.gate.set()
+    await asyncio.gather(*(peer.result(one) for one in reversed(ids)))
+    assert engine.seen == [number % 32 for number in range(200)]
+
+
+async def test_a_key_sent_twice_is_one_operation(trainer: Make, engine: double_engine.Trainer) -> None:
+    peer = await trainer()
+    twins = await asyncio.gather(*(peer.submit("/forward_backward", batch(1, 2), key="k") for _ in range(5)))
+    assert len(set(twins)) == 1
+    await peer.result(twins[0])
+    assert engine.seen == [1]
+    for path, body in (("/forward_backward", batch(1, 3)), ("/forward", batch(1, 2))):
+        refused = await peer.post(path, body, key="k")
+        assert refused.status == 422
+        assert "Idempotency-Key" in refused.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "names"),
+    [
+        ("/forward_backward", {"data": [], "loss_fn": "cross_entropy"}, "data"),
+        ("/forward_backward", batch(1, 99), "data[0].model_input"),
+        ("/forward_backward", {**batch(1), "loss_fn": "nothing"}, "loss_fn"),
+        ("/forward_backward", {**batch(1), "losfn": 1}, "losfn"),
+        ("/forward_backward", {"loss_fn": "cross_entropy"}, "data"),
+        ("/forward_backward", b"{", "body"),
+        ("/optim_step", {"adam_params": {"learning_rate": -1}}, "learning_rate"),
+        ("/optim_step", {"adam_params": {"momentum": 1}}, "momentum"),
+        ("/save_state", {"name": "../../etc", "trainer_server_id": "x"}, "name"),
+        ("/save_state", {"name": "a", "run_id": "another"}, "run_id"),
+        ("/save_state", {"name": "a", "ttl_seconds": 0}, "ttl_seconds"),
+        ("/save_weights_for_sampler", {}, "name"),
+    ],
+)
+async def test_bad_input_is_refused_at_submit_by_name(trainer: Make, path: str, body: Any, names: str) -> None:
+    refused = await (await trainer()).post(path, body)
+    assert refused.status == 422
+    assert names in refused.json["detail"]
+
+
+async def test_a_key_that_is_no_key_is_refused(trainer: Make) -> None:
+    refused = await (await trainer()).post("/optim_step", {}, key="k" * 256)
+    assert refused.status == 422
+
+
+async def test_a_run_may_take_shorter_sequences_than_its_model(trainer: Make) -> None:
+    peer = await trainer(attrs.evolve(RUN, max_seq_len=3))
+    assert (await peer.get("/status")).json["max_seq_len"] == 3
+    refused = await peer.post("/forward", batch(1, 2, 3, 4))
+    assert refused.status == 422
+    assert "max_seq_len of 3" in refused.json["detail"]
+
+
+async def test_a_step_without_gradient_fails_as_an_operation(trainer: Make) -> None:
+    peer = await trainer()
+    operation_id = await peer.submit("/optim_step", {})
+    answer = await peer.get(f"/operations/{operation_id}")
+    assert answer.status == 200
+    assert answer.json["status"] == "error"
+    assert answer.json["error_class"] == "RuntimeError"
+    assert "forward_backward first" in answer.json["error"]["message"]
+
+
+async def test_a_question_about_a_running_operation_is_held_for_a_while(
+    trainer: Make, engine: double_engine.Trainer
+) -> None:
+    peer = await trainer(hold=0.01)
+    engine.gate.clear()
+    operation_id = await peer.submit("/forward", batch(1))
+    await acquired(engine.started)
+    answer = await peer.get(f"/operations/{operation_id}")
+    assert (answer.status, answer.json) == (200, {"status": "running"})
+    assert (await peer.get("/status")).json["running"] == "forward"
+    engine.gate.set()
+
+
+async def test_dropped_and_unknown_operations_answer_404(trainer: Make) -> None:
+    peer = await trainer(bounds=Bounds(results=1))
+    first = await peer.submit("/forward", batch(1))
+    await peer.do("/forward", batch(2))
+    assert (await peer.get(f"/operations/{first}")).status == 404
+    assert (await peer.get("/operations/nothing")).status == 404
+
+
+async def test_too_much_waiting_work_is_429(trainer: Make, engine: double_engine.Trainer) -> None:
+    peer = await trainer(bounds=Bounds(queued=1))
+    engine.gate.clear()
+    await peer.submit("/forward", batch(1))
+    await acquired(engine.started)
+    await peer.submit("/forward", batch(1))
+    refused = await peer.post("/forward", batch(1))
+    assert refused.status == 429
+    assert float(refused.headers["Retry-After"]) > 0
+    engine.gate.set()
+
+
+async def test_both_saves_write_a_checkpoint_and_publish_it(trainer: Make, storage: Storage) -> None:
+    peer = await trainer()
+    await peer.do("/forward_backward", batch(1, 2))
+    await peer.do("/optim_step", {})
+    saved = await peer.do(
+        "/save_weights_for_sampler", {"name": "step-1", "trainer_server_id": "run7", "run_id": "run7"}
+    )
+    path = "bt://loops:run7/sampler_weights/step-1"
+    assert saved == {"path": path, "type": "save_weights", "policy_version": 1}
+    live = storage.live("run7")
+    assert live is not None
+    assert (live.name, live.policy_version) == ("step-1", 1)
+    await peer.do("/forward_backward", batch(1, 2))
+    await peer.do("/optim_step", {})
+    assert (await peer.do("/save_state", {"name": "step-1"}))["path"] == "bt://loops:run7/weights/step-1"
+    live = storage.live("run7")
+    assert live is not None
+    assert live.policy_version == 2
+    assert [(one.checkpoint.target, one.policy_version) for one in storage.checkpoints("run7")] == [
+        ("sampler", 1),
+        ("trainer", 2),
+    ]
+
+
+async def test_a_run_can_start_from_the_weights_of_another(
+    trainer: Make, storage: Storage, serve: Serve, engine: double_engine.Trainer
+) -> None:
+    peer = await trainer()
+    await peer.do("/forward_backward", batch(1, 2))
+    await peer.do("/optim_step", {"adam_params": {"learning_rate": 1}})
+    await peer.do("/save_state", {"name": "base", "ttl_seconds": 60})
+    loss = (await peer.do("/forward", batch(1, 2)))["loss"]
+    assert storage.checkpoint(CheckpointPath("run7", "weights", "base")).expires_at is not None
+    successor = attrs.evolve(RUN, id="run8", load_from="bt://loops:run7/weights/base")
+    storage.write_run(successor)
+    other = Trainer(storage, api_key=KEY)
+    again = await serve(other.app)
+    await other.open(successor, double_engine.Trainer())
+    assert (await again.do("/forward", batch(1, 2)))["loss"] == loss
+    assert (await again.get("/policy_version")).json == {"policy_version": 0}
+
+
+async def test_before_the_engine_is_there_every_route_is_503(storage: Storage, serve: Serve) -> None:
+    peer = await serve(Trainer(storage, api_key=KEY).app)
+    answers = [await peer.get(path) for path in ("/health", "/status", "/policy_version")]
+    answers.append(await peer.post("/forward_backward", batch(1)))
+    assert {answer.status for answer in answers} == {503}
+    assert all("loading" in answer.json["detail"] for answer in answers)
+
+
+async def test_health_is_200_once_the_adapter_is_made(trainer: Make) -> None:
+    assert (await (await trainer()).get("/health")).status == 200
+
+
+async def test_a_large_body_is_taken_and_a_too_large_one_refused(trainer: Make) -> None:
+    peer = await trainer(body_limit=4 * 2**20)
+    large = {"data": batch(*range(30))["data"] * 10_000}
+    assert len((await peer.do("/forward", large))["loss_fn_outputs"]) == 10_000
+    assert (await peer.post("/forward", b" " * (4 * 2**20 + 1))).status == 413
+
+    async def endless() -> Any:
+        for _ in range(5):
+            yield b" " * 2**20
+
+    refused = await peer.send("POST", "/forward", data=endless())
+    assert refused.status == 413
