@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
+import attrs
 import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
@@ -27,6 +28,7 @@ from loops_sdk.types import (
     ModelInput,
     TensorData,
 )
+from loops_sdk.types._checks import shown
 
 T = TypeVar("T")
 
@@ -262,6 +264,7 @@ def _converter(*, strict: bool, arrays_as_lists: bool) -> cattrs.Converter:
         (ModelInput, lambda m: {"chunks": [converter.unstructure(chunk) for chunk in m.chunks]}),
     ):
         converter.register_unstructure_hook_func(partial(operator.is_, kind), to)
+    converter.register_structure_hook_factory(attrs.has, lambda kind: _object_hook(kind, converter))
     check = _refuse_unknown if strict else _accept_any
     for kind, hook in (
         (TensorData, _tensor_from),
@@ -284,6 +287,17 @@ def _converter(*, strict: bool, arrays_as_lists: bool) -> cattrs.Converter:
         lambda kind: kind is ForwardBackwardOutput, lambda kind: _output_hook(kind, converter)
     )
     return converter
+
+
+def _object_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    plain = make_dict_structure_fn(kind, converter)
+
+    def from_object(data: Any, _kind: object) -> Any:
+        if not isinstance(data, dict):  # a list or a text would pass for an object without fields
+            raise InvalidInputError(f"expected an object, got {shown(data)}")
+        return plain(data, kind)
+
+    return from_object
 
 
 def _output_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], ForwardBackwardOutput]:

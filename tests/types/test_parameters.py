@@ -92,7 +92,7 @@ def test_stop_in_all_its_forms(given: Any, kept: tuple[Any, ...]) -> None:
 
 def test_messages_stay_short_whatever_was_given() -> None:
     for check in (check_number, check_int, check_text, check_address, check_name):
-        with pytest.raises(InvalidInputError, match="^argument: ") as caught:
+        with pytest.raises(InvalidInputError, match=r"^argument: ") as caught:
             check("argument", ["x" * 100_000])
         assert len(str(caught.value)) < 250
 
