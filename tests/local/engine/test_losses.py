@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loops_sdk.errors import InvalidInputError
@@ -30,10 +30,10 @@ GOLDEN: list[tuple[str, dict[str, Any], list[float], float]] = [
 
 
 def terms(xp: Any, name: str, config: dict[str, Any], logprobs: Any, behaviour: Any, advantages: Any) -> losses.Terms:
-    settings = losses.settings(name, config)
+    chosen = losses.settings(name, config)
     inputs = {"logprobs": behaviour, "advantages": advantages}
-    inputs |= {key: xp.full_like(behaviour, settings[key]) for key in losses.find(name).per_token}
-    return losses.find(name).terms(xp, logprobs, inputs, settings)
+    inputs |= {key: xp.full_like(behaviour, chosen[key]) for key in losses.find(name).per_token}
+    return losses.find(name).terms(xp, logprobs, inputs, chosen)
 
 
 @pytest.mark.parametrize("array", [np.array, torch.tensor], ids=["numpy", "torch"])
@@ -77,6 +77,7 @@ logprob = st.floats(-6, -0.02)
 named = st.sampled_from([("cross_entropy", {}), *((name, config) for name, config, _, _ in GOLDEN)])
 
 
+@settings(deadline=None, max_examples=100)
 @given(named, logprob, logprob, st.floats(-3, 3))
 def test_loss_and_gradient_are_those_of_autograd(case: Any, l: float, b: float, a: float) -> None:  # noqa: E741
     name, config = case
@@ -88,6 +89,7 @@ def test_loss_and_gradient_are_those_of_autograd(case: Any, l: float, b: float, 
     assert got.gradient[0] == pytest.approx(learner.grad.item(), rel=1e-9, abs=1e-12)
 
 
+@settings(deadline=None, max_examples=100)
 @given(named, st.lists(st.tuples(logprob, logprob, st.floats(-3, 3)), min_size=1, max_size=8))
 def test_both_array_libraries_agree(case: Any, tokens: list[tuple[float, float, float]]) -> None:
     columns = np.array(tokens).T.copy()

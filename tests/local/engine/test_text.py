@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loops_sdk.local.engine.text import StopText
@@ -21,6 +21,7 @@ def tokenise(text: str, cuts: Sequence[int]) -> tuple[list[int], dict[int, bytes
     return list(table), table
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.text(min_size=1, alphabet="ab é€😀"), st.lists(st.integers(0, 100)))
 def test_tokens_together_give_the_whole_text(text: str, cuts: list[int]) -> None:
     tokens, table = tokenise(text, cuts)
@@ -31,6 +32,7 @@ def test_tokens_together_give_the_whole_text(text: str, cuts: list[int]) -> None
     assert watch.text == text
 
 
+@settings(deadline=None, max_examples=100)
 @given(pieces, st.lists(st.integers(0, 100)), st.lists(st.sampled_from(["STOP", "ST", "😀€", "xé"]), min_size=1))
 def test_the_first_stop_string_cuts_wherever_the_tokens_end(
     words: list[str], cuts: list[int], stops: list[str]

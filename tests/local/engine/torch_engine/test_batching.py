@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loops_sdk.local.engine.torch_engine.batching import plan
@@ -12,6 +12,7 @@ from loops_sdk.local.engine.torch_engine.batching import plan
 lengths = st.lists(st.integers(1, 50), max_size=40)
 
 
+@settings(deadline=None, max_examples=100)
 @given(lengths, st.integers(1, 200))
 def test_each_once_within_budget(sizes: list[int], budget: int) -> None:
     batches = plan(sizes, budget)
@@ -20,6 +21,7 @@ def test_each_once_within_budget(sizes: list[int], budget: int) -> None:
         assert len(batch) == 1 or len(batch) * max(sizes[index] for index in batch) <= budget
 
 
+@settings(deadline=None, max_examples=100)
 @given(lengths, st.integers(1, 200))
 def test_no_two_neighbours_would_fit_together(sizes: list[int], budget: int) -> None:
     batches = plan(sizes, budget)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.cache_utils import DynamicCache
 
@@ -32,6 +32,7 @@ def prefilled(length: int, start: float) -> DynamicCache:
     return cache
 
 
+@settings(deadline=None, max_examples=40)
 @given(moves)
 def test_rows_keep_their_columns(plan: list[tuple[str, int, int]]) -> None:
     cache, rows, counter = RowCache(), [], 0.0

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loops_sdk.local.engine.torch_engine.sampling import Stream, sample
@@ -48,14 +48,15 @@ def test_what_may_be_drawn(params: SamplingParams, allowed: set[int]) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 @pytest.mark.parametrize("top_p", [1.0, 0.95])
 def test_frequencies(temperature: float, top_p: float) -> None:
-    count = 20_000
+    count = 4_000
     drawn = Counter(draw(SamplingParams(temperature=temperature, top_p=top_p), count))
     tempered = [p ** (1 / temperature) for p in PROBABILITIES]
     kept = {token: weight for token, weight in enumerate(tempered) if token in drawn}
     for token, weight in kept.items():
-        assert drawn[token] / count == pytest.approx(weight / sum(kept.values()), abs=0.015)
+        assert drawn[token] / count == pytest.approx(weight / sum(kept.values()), abs=0.03)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.sampled_from([(0.0, 1.0, -1), (1.0, 1.0, -1), (0.7, 0.9, -1), (1.3, 1.0, 3)]), min_size=1, max_size=6)
 )
