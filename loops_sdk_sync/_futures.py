@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from concurrent import futures
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -91,11 +91,13 @@ class Future(Generic[T]):
             LoopsError: the trainer could not be asked, and the future can be asked again; or the call was made on the
                 thread that would have to answer it.
         """
-        return self._portal.wait(self._begin(self._result, timeout))
+        wait: futures.Future[T] = self._wait()
+        return self._portal.block(wait, self._result, timeout)
 
     async def result_async(self, timeout: float | None = None) -> T:
         """As `result`, without blocking; on any event loop. Cancelling the await abandons the wait."""
-        return await asyncio.wrap_future(self._begin(self._result, timeout))
+        wait: futures.Future[T] = self._wait()
+        return await self._portal.bridge(wait, self._result, timeout)
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.result_async().__await__()
@@ -134,14 +136,13 @@ class Future(Generic[T]):
 
         It runs on a worker thread, never on the event loop: it may block, and call `result`. What it raises is logged.
         """
-        self._begin(self._tell, callback)
+        self._portal.start(self._wait(), self._tell, callback)
 
     # ------------------------------------------------------------------ on the portal's loop
 
-    def _begin(
-        self, function: Callable[P, Coroutine[Any, Any, A]], *args: P.args, **kwargs: P.kwargs
-    ) -> futures.Future[A]:
-        wait = self._portal.submit(function, *args, **kwargs)
+    def _wait(self) -> futures.Future[Any]:
+        """A wait that `cancel` knows of, to be started."""
+        wait: futures.Future[Any] = futures.Future()
         self._waits.add(wait)
         wait.add_done_callback(self._waits.discard)
         return wait

@@ -93,8 +93,9 @@ class Module:
 
     def __init__(self, path: Path, front_door: set[str], rules: Rules) -> None:
         self.path = path
-        self.source = path.read_text()
-        self.tree = ast.parse(self.source, str(path))
+        source = path.read_text()
+        self.lines = source.splitlines(keepends=True)
+        self.tree = ast.parse(source, str(path))
         self.rules = rules
         self.front_door = front_door
         self.client = rules.use(CLIENTS[path.stem])
@@ -144,6 +145,8 @@ class Module:
             yield from self.public(node)
 
     def public(self, node: Function) -> Iterator[str]:
+        if node.returns is None:
+            raise self.unknown(node, f"{node.name}: no annotation of the result")
         kinds = [ast.unparse(decorator) for decorator in node.decorator_list]
         if OPENS.get(self.client) == node.name:
             self.rules.use(node.name)
@@ -213,8 +216,8 @@ class Module:
 
     def only_value(self, node: Function) -> None:
         named = {inner.id for inner in ast.walk(node.returns or node) if isinstance(inner, ast.Name)}
-        if node.returns is None or named & {*FUTURES, *CLIENTS.values(), "Self"}:
-            raise self.unknown(node, f"{node.name}: no rule for the result {self.segment(node.returns)!r}")
+        if named & {*FUTURES, *CLIENTS.values(), "Self"}:
+            raise self.unknown(node, f"{node.name}: no rule for this result")
 
     # ------------------------------------------------------------------ pieces
 
@@ -276,9 +279,9 @@ class Module:
 
     def segment(self, node: ast.expr | None) -> str:
         """The source of an expression; the names in it are remembered, to be imported."""
-        text = "" if node is None else ast.get_source_segment(self.source, node) or ""
-        if node is None or "\n" in text:
-            raise self.unknown(node or self.tree, f"an annotation or default that cannot be copied: {text!r}")
+        if node is None or node.lineno != node.end_lineno:
+            raise self.unknown(node or self.tree, "an annotation or default over several lines")
+        text = self.lines[node.lineno - 1].encode()[node.col_offset : node.end_col_offset].decode()
         for inner in ast.walk(node):
             if isinstance(inner, ast.Name):
                 self.names.setdefault(inner.id, inner.lineno)
@@ -292,8 +295,7 @@ class Module:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 return ""
             raise self.unknown(node, f"{node.name}: public and without a docstring")
-        lines = self.source.splitlines(keepends=True)[first.lineno - 1 : first.end_lineno]
-        return self.worded("".join(lines), indent)
+        return self.worded("".join(self.lines[first.lineno - 1 : first.end_lineno]), indent)
 
     def worded(self, text: str, indent: int) -> str:
         """The docstring with the sentences of `WORDING` exchanged, and the paragraphs they stand in filled anew."""

@@ -13,12 +13,15 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent import futures
-from typing import Any, ParamSpec, Protocol, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from loops_sdk import ClientClosedError, LoopsError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Coroutines: TypeAlias = Callable[P, Coroutine[Any, Any, T]]
 
 _EXITING = "the interpreter is exiting: its event loop is closed"
 _FORKED = "this client was made before os.fork(), in process {pid}: make a new one in this process"
@@ -43,6 +46,7 @@ class Portal:
         self._exit_timeout = exit_timeout
         self._refusal: str | None = None
         self._kept: set[Closable] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="loops_sdk_sync", daemon=True)
         self._thread.start()
@@ -53,24 +57,22 @@ class Portal:
 
     # ------------------------------------------------------------------ calls
 
-    def submit(
-        self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> futures.Future[T]:
-        """Start ``function(*args, **kwargs)`` on the loop. Cancelling what comes back cancels it there."""
-        if self._refusal is not None:
-            raise ClientClosedError(self._refusal)
-        coroutine = function(*args, **kwargs)
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError:  # closed between the two lines
-            coroutine.close()
-            raise ClientClosedError(_EXITING) from None
+    def call(self, function: Coroutines[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``function(*args, **kwargs)`` on the loop and block until it is over."""
+        return self.block(futures.Future(), function, *args, **kwargs)
 
-    def wait(self, waiting: futures.Future[T]) -> T:
-        """Block until `waiting` is over. If that is cut short, by Ctrl-C for example, it is cancelled on the loop."""
+    async def call_async(self, function: Coroutines[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for callers on an event loop of their own; cancelling the await cancels the call."""
+        return await self.bridge(futures.Future(), function, *args, **kwargs)
+
+    def block(self, waiting: futures.Future[T], function: Coroutines[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`call` through a future of the caller's, which was there before anything began: however the wait is cut
+        short, by Ctrl-C for example, and however early, the call is cancelled with it.
+        """
+        if threading.current_thread() is self._thread:
+            raise LoopsError(_OWN_THREAD)
         try:
-            if threading.current_thread() is self._thread:
-                raise LoopsError(_OWN_THREAD)
+            self.start(waiting, function, *args, **kwargs)
             return waiting.result()
         except futures.CancelledError:
             if self._refusal is not None:
@@ -80,13 +82,45 @@ class Portal:
             waiting.cancel()
             raise
 
-    def call(self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``function(*args, **kwargs)`` on the loop and block until it is over."""
-        return self.wait(self.submit(function, *args, **kwargs))
+    async def bridge(
+        self, waiting: futures.Future[T], function: Coroutines[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`call_async` through a future of the caller's."""
+        self.start(waiting, function, *args, **kwargs)
+        return await asyncio.wrap_future(waiting)
 
-    async def call_async(self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for callers on an event loop of their own; cancelling the await cancels the call."""
-        return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
+    def start(self, waiting: futures.Future[T], function: Coroutines[P, T], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run ``function(*args, **kwargs)`` on the loop for `waiting`. Cancelling that cancels the call."""
+        if self._refusal is not None:
+            raise ClientClosedError(self._refusal)
+        try:
+            self._loop.call_soon_threadsafe(self._begin, waiting, partial(function, *args, **kwargs))
+        except RuntimeError:  # closed between the two lines
+            raise ClientClosedError(_EXITING) from None
+
+    def _begin(self, waiting: futures.Future[T], make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        if waiting.cancelled():
+            return
+        task = self._loop.create_task(make())
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(partial(self._ended, waiting))
+        waiting.add_done_callback(partial(self._abandoned, task))
+
+    def _ended(self, waiting: futures.Future[T], task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            waiting.cancel()
+        error = None if task.cancelled() else task.exception()
+        if not waiting.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            waiting.set_exception(error)
+        else:
+            waiting.set_result(task.result())
+
+    def _abandoned(self, task: asyncio.Task[T], waiting: futures.Future[T]) -> None:
+        if waiting.cancelled() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(task.cancel)
 
     # ------------------------------------------------------------------ clients that must not outlive the loop
 
@@ -99,7 +133,7 @@ class Portal:
         if self._refusal is None:
             self._kept.discard(client)
             with contextlib.suppress(ClientClosedError):
-                self.submit(client.aclose)
+                self.start(futures.Future(), client.aclose)
 
     # ------------------------------------------------------------------ the end
 
