@@ -1,0 +1,5 @@
+"""``python -m loops_sdk`` is the command ``loops``."""
+
+from loops_sdk.cli import main
+
+main()

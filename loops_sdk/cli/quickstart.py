@@ -1,0 +1,157 @@
+"""``loops quickstart``: the first minute. A language model on this machine learns something while you watch."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import orjson
+from rich.console import Console
+
+from loops_sdk import AdamParams, Datum, SamplingParams, ServiceClient, TrainingClient
+from loops_sdk.cli import conversations
+from loops_sdk.cli.deployment import deployment_options, started
+
+_DATA = "pebble_island"
+_BAR = 40
+
+
+@attrs.frozen
+class Lesson:
+    """What is learned, and how."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    rank: int
+    seed: int
+
+
+@click.command()
+@deployment_options
+@click.option("--steps", default=40, show_default=True, type=click.IntRange(min=1), help="Optimizer steps.")
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="Examples per step.")
+@click.option(
+    "--learning-rate", default=3e-3, show_default=True, type=click.FloatRange(min=0), help="Adam's step size."
+)
+@click.option("--rank", default=16, show_default=True, type=click.IntRange(min=1), help="Rank of the LoRA adapter.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the adapter and the batches."
+)
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON that holds the figures.")
+def quickstart(
+    base_model: str,
+    data_dir: Path | None,
+    max_seq_len: int | None,
+    as_json: bool,
+    **lesson: Any,
+) -> None:
+    """Fine-tune a language model on this machine and see what it has learned.
+
+    Starts a deployment, trains a LoRA adapter on a few hundred questions and answers that ship with this package, and
+    shows the loss per step, the loss on questions it has not seen, and an answer before and after.
+    """
+    figures = asyncio.run(_tour(base_model, data_dir, max_seq_len, Lesson(**lesson)))
+    if as_json:
+        click.echo(orjson.dumps(figures))
+
+
+async def _tour(base_model: str, data_dir: Path | None, max_seq_len: int | None, lesson: Lesson) -> dict[str, Any]:
+    console = Console(highlight=False, soft_wrap=True)
+    start = time.monotonic()
+    async with (
+        started(console, base_model, data_dir, max_seq_len) as stack,
+        ServiceClient(base_url=stack.base_url, api_key=stack.api_key) as service,
+    ):
+        training = await service.create_lora_training_client_async(base_model, rank=lesson.rank, seed=lesson.seed)
+        figures = await _Tour(console, training, lesson).take()
+    figures["seconds"] = round(time.monotonic() - start, 1)
+    console.print(f"\nall of it took {figures['seconds']} s; the deployment is stopped and nothing is left running")
+    return figures
+
+
+class _Tour:
+    def __init__(self, console: Console, training: TrainingClient, lesson: Lesson) -> None:
+        self._console = console
+        self._training = training
+        self._lesson = lesson
+
+    async def take(self) -> dict[str, Any]:
+        """Look, train, look again."""
+        self._tokenizer = await self._training.get_tokenizer_async()
+        train, held_out = _read("train"), _read("held_out")
+        self._console.print(
+            f"  {len(train)} questions to learn from, {len(held_out)} held out; see loops_sdk/examples/data\n"
+        )
+        exam = [conversations.to_datum(self._tokenizer, messages) for messages in held_out]
+        question = held_out[0][:-1]
+        before, answer_before = await self._look("before", exam, question)
+        losses = await self._train([conversations.to_datum(self._tokenizer, messages) for messages in train])
+        after, answer_after = await self._look("after", exam, question)
+        self._console.print(
+            f"\n[bold]held-out loss fell by {1 - after / before:.0%}[/], from {before:.3f} to {after:.3f}"
+        )
+        return {
+            "held_out_loss_before": before,
+            "held_out_loss_after": after,
+            "completion_before": answer_before,
+            "completion_after": answer_after,
+            "train_losses": losses,
+        }
+
+    async def _look(self, when: str, exam: list[Datum], question: list[conversations.Message]) -> tuple[float, str]:
+        loss = (await (await self._training.forward_async(exam))).loss / conversations.learned_tokens(exam)
+        sampler = await (await self._training.save_weights_and_get_sampling_client_async(when))
+        prompt = conversations.prompt_tokens(self._tokenizer, question)
+        result = await sampler.sample_async(prompt, sampling_params=SamplingParams(temperature=0.0, max_tokens=60))
+        answer = str(self._tokenizer.decode(result.sequences[0].tokens, skip_special_tokens=True)).strip()
+        self._console.print(f"[bold]{when}[/]: held-out loss {loss:.3f} nats per token")
+        self._console.print(f"  question: {question[-1]['content']}\n  answer:   {answer}", markup=False)
+        return loss, answer
+
+    async def _train(self, data: list[Datum]) -> list[float]:
+        """Each step is submitted while the one before it runs: the trainer never waits for us."""
+        self._console.print(f"\ntraining, {self._lesson.steps} steps of {self._lesson.batch_size}")
+        adam = AdamParams(learning_rate=self._lesson.learning_rate)
+        losses: list[float] = []
+        waiting = None
+        for batch in _batches(data, self._lesson):
+            passed = await self._training.forward_backward_async(batch)
+            stepped = await self._training.optim_step_async(adam)
+            if waiting is not None:
+                losses.append(await self._report(len(losses) + 1, *waiting))
+            waiting = passed, stepped, batch
+        assert waiting is not None  # there is at least one step
+        losses.append(await self._report(len(losses) + 1, *waiting))
+        self._console.print()
+        return losses
+
+    async def _report(self, number: int, passed: Any, stepped: Any, batch: list[Datum]) -> float:
+        loss: float = (await passed).loss / conversations.learned_tokens(batch)
+        await stepped
+        bar = "█" * min(_BAR, round(loss * _BAR / 5))
+        self._console.print(f"  step {number:>3}/{self._lesson.steps}  loss {loss:6.3f}  {bar}", markup=False)
+        return loss
+
+
+def _read(part: str) -> list[list[conversations.Message]]:
+    with as_file(files("loops_sdk").joinpath("examples", "data", f"{_DATA}.{part}.jsonl")) as path:
+        return conversations.read(path)
+
+
+def _batches(data: list[Datum], lesson: Lesson) -> Iterator[list[Datum]]:
+    """As many batches as there are steps, from a fresh shuffle each time the data is used up."""
+    draw = random.Random(lesson.seed)
+    pool: list[Datum] = []
+    for _ in range(lesson.steps):
+        if len(pool) < lesson.batch_size:
+            pool = draw.sample(data, len(data))
+        yield pool[: lesson.batch_size]
+        pool = pool[lesson.batch_size :]

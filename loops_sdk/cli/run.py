@@ -1,0 +1,67 @@
+"""``loops run``: a script against an embedded deployment that lives as long as the script."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from loops_sdk.cli.deployment import deployment_options, started
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@deployment_options
+@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run(base_model: str, data_dir: Path | None, max_seq_len: int | None, script: Path, args: tuple[str, ...]) -> None:
+    """Run SCRIPT with ARGS against a deployment on this machine, then stop it.
+
+    The script finds LOOPS_BASE_URL, BASETEN_API_KEY and LOOPS_BASE_MODEL (the name of the base model) in its
+    environment. Its exit code is passed on.
+    """
+    command = [sys.executable, str(script), *args]
+    sys.exit(asyncio.run(_run(base_model, data_dir, max_seq_len, command)))
+
+
+async def _run(base_model: str, data_dir: Path | None, max_seq_len: int | None, command: list[str]) -> int:
+    console = Console(stderr=True, highlight=False)
+    async with started(console, base_model, data_dir, max_seq_len) as stack:
+        env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
+        script = await asyncio.create_subprocess_exec(*command, env=env)
+        try:
+            _pass_on_signals(script)
+            code = await script.wait()
+        finally:
+            if script.returncode is None:
+                script.kill()
+                await script.wait()
+    return 128 - code if code < 0 else code
+
+
+def _pass_on_signals(script: asyncio.subprocess.Process) -> None:
+    """From here on the script decides what Ctrl-C means; the deployment stops when the script has ended."""
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        # On a terminal Ctrl-C reaches the script by itself: a second one from us would interrupt its clean-up.
+        if not _in_foreground() and script.returncode is None:
+            script.send_signal(signal.SIGINT)
+
+    def terminate() -> None:
+        if script.returncode is None:
+            script.terminate()
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.__stdin__.fileno()) == os.getpgrp() if sys.__stdin__ else False
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,47 @@
+"""``loops serve``: an embedded deployment that stays up until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from loops_sdk.cli.deployment import deployment_options, started
+
+
+@click.command()
+@deployment_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=0, help="Port of the control plane.  [default: any free one]")
+@click.option("--api-key", envvar="LOOPS_SERVE_API_KEY", help="Key that clients must send.  [default: a random one]")
+def serve(
+    base_model: str, data_dir: Path | None, max_seq_len: int | None, host: str, port: int, api_key: str | None
+) -> None:
+    """Serve a deployment on this machine until Ctrl-C.
+
+    Prints the two lines that point any script at it.
+    """
+    asyncio.run(_serve(base_model, data_dir, max_seq_len, host, port, api_key))
+
+
+async def _serve(
+    base_model: str, data_dir: Path | None, max_seq_len: int | None, host: str, port: int, api_key: str | None
+) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    more = {"host": host, "port": port, "api_key": api_key}
+    async with started(console, base_model, data_dir, max_seq_len, **more) as stack:
+        console.print(f"serving {base_model} at {stack.base_url}")
+        console.print("point a script at it with\n")
+        for name, value in stack.env.items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+        console.print("\nCtrl-C stops it")
+        await stop.wait()
+    console.print("stopped")
