@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json
 import sys
@@ -134,6 +135,16 @@ async def sampler(storage: Storage, generator: double_engine.Generator, serve: S
         return peer
 
     return make
+
+
+async def until(reached: Callable[[], Any], seconds: float = 20) -> None:
+    """Look again and again until something has come about that tells nobody; the look may be a coroutine."""
+    async with asyncio.timeout(seconds):
+        while True:
+            result = reached()
+            if await result if inspect.isawaitable(result) else result:
+                return
+            await asyncio.sleep(0.005)
 
 
 async def acquired(semaphore: Any) -> None:

@@ -16,7 +16,7 @@ from loops_sdk.local.sampler import Sampler
 from loops_sdk.local.storage import RunRecord, Saved, Storage
 from loops_sdk.types import AdamParams, CheckpointPath, Datum
 
-from .conftest import KEY, RUN, SAMPLER, Answer, Peer, Serve
+from .conftest import KEY, RUN, SAMPLER, Answer, Peer, Serve, until
 
 Make = Callable[..., Awaitable[Peer]]
 BASE: dict[str, Any] = {"model": "double/model", "prompt": [1, 2], "max_tokens": 4}
@@ -234,8 +234,7 @@ async def test_a_request_that_runs_keeps_its_weights(
     publish(storage, "one", favourite=4, version=1)
     generator.gate.clear()
     running = asyncio.create_task(complete(peer, {**LIVE, **GREEDY, "max_tokens": 30}))
-    while not generator.pending:
-        await asyncio.sleep(0)
+    await until(lambda: generator.pending)
     for version in range(2, 6):
         publish(storage, "other", favourite=9, version=version)
         assert (await peer.get("/v1/models")).json["data"][1]["policy_version"] == version
@@ -291,8 +290,7 @@ async def test_a_client_that_goes_away_takes_its_request_with_it(
     peer = await sampler()
     generator.gate.clear()
     going = asyncio.create_task(complete(peer, BASE))
-    while not generator.pending:
-        await asyncio.sleep(0)
+    await until(lambda: generator.pending)
     going.cancel()
     assert await asyncio.to_thread(generator.cancelled.acquire, True, 10)
     assert generator.pending == 0
@@ -313,8 +311,7 @@ async def test_too_many_requests_are_429(sampler: Make, generator: double_engine
     peer = await sampler(most_requests=2)
     generator.gate.clear()
     running = [asyncio.create_task(complete(peer, BASE)) for _ in range(2)]
-    while generator.pending < 2:
-        await asyncio.sleep(0)
+    await until(lambda: generator.pending == 2)
     assert (await complete(peer, BASE)).status == 429
     generator.gate.set()
     assert {answer.status for answer in await asyncio.gather(*running)} == {200}

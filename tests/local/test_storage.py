@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -154,10 +155,8 @@ def test_a_record_that_is_no_record_is_left_aside(storage: Storage, caplog: pyte
 def test_no_name_leads_out_of_the_directory(name: str) -> None:
     storage = Storage(Path("/nonexistent/root"))
     for ask in (storage.run, storage.sampler, storage.has_session, storage.pointer, storage.checkpoints):
-        try:
+        with contextlib.suppress(InvalidInputError, NotFoundError):
             ask(name)
-        except (InvalidInputError, NotFoundError):
-            pass
     with pytest.raises((InvalidInputError, NotFoundError)):
         storage.checkpoint(CheckpointPath("run7", "weights", name))
 

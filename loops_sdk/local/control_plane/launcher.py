@@ -15,10 +15,12 @@ class Deployed(Protocol):
     @property
     def port(self) -> int:
         """Where it listens, on the deployment's host."""
+        ...
 
     @property
     def state(self) -> State:
         """``starting`` until it answers its ``/health`` with 200; ``failed`` when it died or could not load."""
+        ...
 
 
 class Launcher(Protocol):
@@ -27,10 +29,12 @@ class Launcher(Protocol):
     @property
     def base_model(self) -> str:
         """The base model they all have."""
+        ...
 
     @property
     def max_seq_len(self) -> int:
         """Longest sequence it takes, in tokens."""
+        ...
 
     async def launch_trainer(self, run_id: str) -> Deployed:
         """Start the trainer of a recorded run. Returns when it listens; it becomes ready later.
@@ -38,6 +42,7 @@ class Launcher(Protocol):
         Raises:
             LoopsError: it cannot be started, or too many are running.
         """
+        ...
 
     async def launch_sampler(self, sampler_id: str) -> Deployed:
         """Start a recorded sampler. Returns when it listens; it becomes ready later.
@@ -45,6 +50,8 @@ class Launcher(Protocol):
         Raises:
             LoopsError: it cannot be started, or too many are running.
         """
+        ...
 
     async def stop(self, deployed: Deployed) -> None:
         """Stop one; one that has stopped already is no error."""
+        ...

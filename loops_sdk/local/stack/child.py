@@ -66,11 +66,11 @@ class Child:
 
     def _load(self, function: str, options: dict[str, Any]) -> Any:
         try:
-            module = importlib.import_module(self.settings.engine)
+            load = getattr(importlib.import_module(self.settings.engine), function)
+            return load(self.settings.base_model, cache_dir=self.storage.root / "cache", **options)
         except ImportError as error:
             text = f"the engine {self.settings.engine} cannot be imported ({error}): pip install 'loops-sdk[local]'"
             raise DeploymentFailedError(text) from error
-        return getattr(module, function)(self.settings.base_model, cache_dir=self.storage.root / "cache", **options)
 
     async def assignment(self) -> str:
         """The id of what to serve, once the parent has something."""

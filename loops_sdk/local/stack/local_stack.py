@@ -104,8 +104,8 @@ class LocalStack:
 
         Raises:
             InvalidInputError: the data directory cannot be made, or is in use.
-            DeploymentFailedError: something did not come up, for example because there is no such base model. Nothing is
-                left running then.
+            DeploymentFailedError: something did not come up, for example because there is no such base model. Nothing
+                is left running then.
         """
         if self._opened is not None:
             raise DeploymentFailedError("the deployment is running already")

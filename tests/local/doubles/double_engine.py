@@ -1,7 +1,7 @@
 """Engines with honest arithmetic and no torch: a unigram model whose only parameters are one logit per token.
 
-`load_training_engine` and `load_generation_engine` have the signatures of the torch engine, so a deployment can be told to
-use this module in its child processes.
+`load_training_engine` and `load_generation_engine` have the signatures of the torch engine, so a deployment can be told
+to use this module in its child processes.
 """
 
 from __future__ import annotations

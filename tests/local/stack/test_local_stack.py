@@ -1,9 +1,8 @@
-"""`LocalStack` with real child processes over engines without torch: life, death, and what it says when it cannot start."""
+"""`LocalStack` with real child processes over engines without torch: its life, its death, what it says in between."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -19,7 +18,8 @@ import pytest
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
 from loops_sdk.local import LocalStack
 
-from ..conftest import DOUBLES, batch
+from ..conftest import DOUBLES, batch, until
+from .deployment import Client
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,10 @@ def local_stack(base_model: str = "double/model", **options: Any) -> LocalStack:
     return LocalStack(base_model, engine="double_engine", **options)
 
 
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def children() -> list[psutil.Process]:
     return [
         one for one in psutil.Process().children(recursive=True) if "loops_sdk.local.stack" in " ".join(_command(one))
@@ -48,46 +52,6 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-class Client:
-    """A bare client of a whole stack."""
-
-    def __init__(self, stack: LocalStack, session: aiohttp.ClientSession) -> None:
-        self.stack, self.session = stack, session
-
-    async def ask(self, method: str, url: str, body: Any = None) -> tuple[int, Any]:
-        headers = {"Authorization": f"Bearer {self.stack.api_key}"}
-        full = url if url.startswith("http") else self.stack.base_url + url
-        async with self.session.request(method, full, json=body, headers=headers) as response:
-            return response.status, await response.json()
-
-    async def create(self, what: str = "runs", **fields: Any) -> tuple[int, Any]:
-        _, made = await self.ask("POST", "/v1/loops/sessions")
-        body = {"session_id": made["session"]["id"], "base_model": "double/model", **fields}
-        return await self.ask("POST", f"/v1/loops/{what}", body)
-
-    async def run(self, what: str = "runs") -> Any:
-        status, made = await self.create(what)
-        assert status == 200, made
-        servers = [made["run"]["base_url"]]
-        if made["run"]["sampler"]:
-            servers.append(made["run"]["sampler"]["base_url"])
-        for server in servers:
-            await self.healthy(server)
-        return made["run"]
-
-    async def healthy(self, server: str) -> None:
-        async with asyncio.timeout(20):
-            while (await self.ask("GET", f"{server}/health"))[0] != 200:
-                await asyncio.sleep(0.01)  # the next look, not a synchronisation: the loop ends with what it waits for
-
-    async def do(self, server: str, operation: str, body: Any) -> Any:
-        status, accepted = await self.ask("POST", f"{server}/{operation}", body)
-        assert status == 202, accepted
-        _, reply = await self.ask("GET", f"{server}/operations/{accepted['operation_id']}")
-        assert reply["status"] == "done", reply
-        return reply["result"]
 
 
 @pytest.fixture
@@ -113,10 +77,10 @@ async def test_a_run_from_the_first_step_to_the_sample(
         _, completion = await client.ask("POST", run["sampler"]["base_url"] + "/v1/completions", body)
         assert completion["choices"][0]["token_ids"] == [5, 5, 5]
         assert completion["policy_version"] == 3
-        (folder,) = doubles_can_be_imported.iterdir()
+        (folder,) = entries(doubles_can_be_imported)
         processes = children()
     assert not any(process.is_running() for process in processes)
-    assert not folder.exists()
+    assert folder not in entries(doubles_can_be_imported)
     assert any("ready at http://127.0.0.1:" in line for line in said)
 
 
@@ -142,9 +106,12 @@ async def test_a_child_that_is_killed_is_reported(
         run = await client.run()
         trainer = next(one for one in children() if "loops_sdk.local.stack.trainer_child" in _command(one))
         trainer.kill()
-        async with asyncio.timeout(10):
-            while (await client.ask("GET", f"/v1/loops/runs/{run['id']}"))[1]["run"]["status"]["name"] == "ACTIVE":
-                await asyncio.sleep(0.01)
+
+        async def inactive() -> bool:
+            _, seen = await client.ask("GET", f"/v1/loops/runs/{run['id']}")
+            return bool(seen["run"]["status"]["name"] == "INACTIVE")
+
+        await until(inactive)
         assert "exit code -9" in caplog.text
         assert (await client.run("trainers"))["id"] != run["id"]
 
@@ -155,7 +122,7 @@ async def test_a_base_model_that_does_not_load_says_why_and_leaves_nothing(doubl
     with pytest.raises(DeploymentFailedError, match=r"exit code 1; the last lines of its log(?s:.*)broken on purpose"):
         await local_stack("double/broken").start()
     assert children() == []
-    assert list(doubles_can_be_imported.iterdir()) == []
+    assert entries(doubles_can_be_imported) == []
 
 
 async def test_an_engine_that_cannot_be_imported_names_the_extra() -> None:
@@ -175,21 +142,19 @@ async def test_a_port_in_use_leaves_nothing(doubles_can_be_imported: Path) -> No
         with pytest.raises(DeploymentFailedError, match=str(port)):
             await local_stack(port=port).start()
         assert len(children()) == 2
-        assert [path.name for path in doubles_can_be_imported.iterdir()] == ["kept"]
+        assert entries(doubles_can_be_imported) == ["kept"]
 
 
 async def test_a_cancelled_start_leaves_nothing(doubles_can_be_imported: Path) -> None:
     loading = asyncio.Event()
     starting = asyncio.create_task(local_stack(on_progress=lambda line: loading.set()).start())
     await loading.wait()
-    async with asyncio.timeout(20):
-        while len(children()) < 2:
-            await asyncio.sleep(0.005)
+    await until(lambda: len(children()) == 2)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert children() == []
-    assert list(doubles_can_be_imported.iterdir()) == []
+    assert entries(doubles_can_be_imported) == []
 
 
 async def test_a_cancelled_close_closes_all_the_same(doubles_can_be_imported: Path) -> None:
@@ -201,7 +166,7 @@ async def test_a_cancelled_close_closes_all_the_same(doubles_can_be_imported: Pa
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert children() == []
-    assert list(doubles_can_be_imported.iterdir()) == []
+    assert entries(doubles_can_be_imported) == []
     await stack.aclose()
 
 
@@ -230,37 +195,31 @@ async def test_a_computation_does_not_hold_up_the_end(session: aiohttp.ClientSes
         run = await client.run("trainers")
         body = {**batch(1, 2), "loss_fn_config": {"spin": True}}
         assert (await client.ask("POST", run["base_url"] + "/forward", body))[0] == 202
-        async with asyncio.timeout(10):
-            while (await client.ask("GET", run["base_url"] + "/status"))[1]["running"] is None:
-                await asyncio.sleep(0.01)
+
+        async def busy() -> bool:
+            return (await client.ask("GET", run["base_url"] + "/status"))[1]["running"] == "forward"
+
+        await until(busy)
         start = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - start < 5
 
 
-async def test_children_leave_ctrl_c_to_the_parent(session: aiohttp.ClientSession) -> None:
-    async with local_stack() as stack:
+async def test_manners(session: aiohttp.ClientSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The key is told to nobody, Ctrl-C is the parent's business, and a public address is announced."""
+    async with local_stack(data_dir=tmp_path / "data", host="0.0.0.0") as stack:
+        assert "every machine" in caplog.text
+        assert stack.base_url.startswith("http://127.0.0.1:")
         client = Client(stack, session)
         run = await client.run()
         for child in children():
+            assert stack.api_key not in " ".join(_command(child))
             child.send_signal(signal.SIGINT)
         for server in (run["base_url"], run["sampler"]["base_url"]):
             assert (await client.ask("GET", server + "/health"))[0] == 200
-
-
-async def test_the_key_is_in_no_command_line_and_no_log(tmp_path: Path) -> None:
-    async with local_stack(data_dir=tmp_path / "data") as stack:
-        assert not any(stack.api_key in " ".join(_command(child)) for child in children())
         assert stack.api_key not in repr(stack)
-    logs = list((tmp_path / "data" / "logs").iterdir())
+    logs = list((tmp_path / "data" / "logs").glob("*.log"))
     assert len(logs) == 2
     assert not any(stack.api_key in log.read_text() for log in logs)
-
-
-async def test_a_public_address_is_announced(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        async with local_stack(host="0.0.0.0") as stack:
-            assert stack.base_url.startswith("http://127.0.0.1:")
-    assert "every machine" in caplog.text
 
 
 def test_construction_does_nothing_and_checks_its_arguments(doubles_can_be_imported: Path) -> None:
@@ -272,7 +231,7 @@ def test_construction_does_nothing_and_checks_its_arguments(doubles_can_be_impor
         LocalStack(max_processes=1)
     with pytest.raises(InvalidInputError, match="api_key"):
         LocalStack(api_key="two words")
-    assert list(doubles_can_be_imported.iterdir()) == []
+    assert entries(doubles_can_be_imported) == []
 
 
 PROGRAM = """
@@ -300,7 +259,7 @@ def test_nothing_outlives_the_program(number: signal.Signals, doubles_can_be_imp
         program.stdin.close()  # type: ignore[union-attr]
         _, alive = psutil.wait_procs([psutil.Process(program.pid), *started], timeout=5)
         assert alive == []
-    assert list(doubles_can_be_imported.iterdir()) == []
+    assert entries(doubles_can_be_imported) == []
 
 
 def test_a_process_that_the_program_forked_does_not_keep_its_servers_alive(doubles_can_be_imported: Path) -> None:
@@ -321,7 +280,7 @@ def test_a_process_that_the_program_forked_does_not_keep_its_servers_alive(doubl
         finally:
             os.kill(forked.pid, signal.SIGKILL)
             program.stdin.close()  # type: ignore[union-attr]
-    assert list(doubles_can_be_imported.iterdir()) == []
+    assert entries(doubles_can_be_imported) == []
 
 
 def test_importing_it_is_light() -> None:
