@@ -61,6 +61,7 @@ class Trainer:
         self._admission = ThreadPoolExecutor(1, thread_name_prefix="admission")
         self._run: RunRecord | None = None
         self._engine: TrainingEngine | None = None
+        self._closing = False
         self._plans: dict[str, Callable[[Any], Work]] = {
             endpoints.FORWARD.name: partial(self._plan_pass, backward=False),
             endpoints.FORWARD_BACKWARD.name: partial(self._plan_pass, backward=True),
@@ -101,6 +102,7 @@ class Trainer:
             engine.load_state(saved.folder, optimizer=False)
 
     async def _shut_down(self, _app: web.Application) -> None:
+        self._closing = True
         await self._operations.aclose()
         self._admission.shutdown(wait=False, cancel_futures=True)
 
@@ -112,6 +114,8 @@ class Trainer:
         if key is not None and not _KEY.fullmatch(key):
             raise InvalidInputError(f"{HEADER}: expected 1 to 255 visible ASCII characters, got {key[:80]!r}")
         body = await read_body(request)
+        if self._closing:
+            raise ServerShutdownError("the trainer is shutting down", status=503, retry_after=1.0)
         admitted = asyncio.get_running_loop().run_in_executor(self._admission, self._admit, endpoint, key, body)
         return json_reply(encode(Accepted(await admitted)), status=202)
 

@@ -196,6 +196,27 @@ async def test_before_the_engine_is_there_every_route_is_503(storage: Storage, s
     assert all("loading" in answer.json["detail"] for answer in answers)
 
 
+async def test_a_body_that_arrives_while_the_trainer_shuts_down_is_503(
+    storage: Storage, engine: double_engine.Trainer, serve: Serve
+) -> None:
+    server = Trainer(storage, api_key=KEY)
+    peer = await serve(server.app)
+    await server.open(RUN, engine)
+    first_half, rest = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> Any:
+        yield b'{"data":'
+        first_half.set()
+        await rest.wait()
+        yield b"[]}"
+
+    sending = asyncio.create_task(peer.send("POST", "/forward", data=slowly()))
+    await first_half.wait()
+    await server.app.shutdown()
+    rest.set()
+    assert (await sending).status == 503
+
+
 async def test_health_is_200_once_the_adapter_is_made(trainer: Make) -> None:
     assert (await (await trainer()).get("/health")).status == 200
 

@@ -6,6 +6,7 @@ part: there is one machine, and it is always up.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import attrs
@@ -174,7 +175,8 @@ class ControlPlane:
         if len(wanted) != 1:
             given = ", ".join(wanted) or "none"
             raise InvalidInputError(f"run_id, base_model, checkpoint_path: give exactly one of them, got {given}")
-        return _reply({"checkpoints": [saved.checkpoint for saved in self._checkpoints(**wanted)]})
+        found = await asyncio.to_thread(self._checkpoints, **wanted)
+        return _reply({"checkpoints": [saved.checkpoint for saved in found]})
 
     def _checkpoints(
         self, run_id: str | None = None, base_model: str | None = None, checkpoint_path: str | None = None
