@@ -1,0 +1,245 @@
+"""The three generated clients against real servers: both forms, from threads, loops and processes, to the very end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent import futures
+
+import pytest
+
+import loops_sdk
+import loops_sdk_sync
+from loops_sdk.local import LocalStack
+from loops_sdk_sync import (
+    AdamParams,
+    ClientClosedError,
+    ConnectionFailedError,
+    Datum,
+    Future,
+    InvalidInputError,
+    ModelInput,
+    SamplingClient,
+    SamplingParams,
+    ServiceClient,
+    TensorData,
+    TrainingClient,
+)
+from loops_sdk_sync._portal import portal
+
+from .conftest import MODEL
+
+CLIENTS = ["ServiceClient", "TrainingClient", "SamplingClient"]
+ADAM = AdamParams(learning_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def training(stack: LocalStack) -> Iterator[TrainingClient]:
+    with ServiceClient() as service:
+        yield service.create_lora_training_client(MODEL, rank=4, with_sampler=True)
+
+
+@pytest.fixture
+def datum() -> Datum:
+    targets = TensorData(data=[3, 4, 5], dtype="int64", shape=[3])
+    return Datum(model_input=ModelInput.from_ints([1, 3, 4]), loss_fn_inputs={"target_tokens": targets})
+
+
+# ------------------------------------------------------------------ shape
+
+
+def test_the_front_door_shows_all_that_the_core_shows() -> None:
+    assert set(loops_sdk_sync.__all__) == {*loops_sdk.__all__, "Future"}
+    for name in set(loops_sdk.__all__) - {*CLIENTS, "OperationFuture", "ComposedFuture", "ForwardBackwardFuture"}:
+        assert getattr(loops_sdk_sync, name) is getattr(loops_sdk, name)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_every_call_is_there_in_both_forms(client: str) -> None:
+    core, facade = getattr(loops_sdk, client), getattr(loops_sdk_sync, client)
+    for name, method in inspect.getmembers(core, inspect.iscoroutinefunction):
+        if name.startswith("_") or name == "open_async":
+            continue
+        wanted = inspect.signature(method)
+        assert inspect.iscoroutinefunction(getattr(facade, name))
+        assert inspect.signature(getattr(facade, name)) == wanted
+        blocking = getattr(facade, {"aclose": "close"}.get(name, name.removesuffix("_async")))
+        function = blocking.fget if isinstance(blocking, property) else blocking
+        assert not inspect.iscoroutinefunction(function)
+        assert inspect.signature(function) == wanted
+    assert inspect.signature(core) == inspect.signature(facade)
+
+
+# ------------------------------------------------------------------ calls
+
+
+def test_a_run_as_documented(training: TrainingClient, datum: Datum) -> None:
+    before = training.policy_version
+    first = training.forward_backward(data=[datum]).result(timeout=60.0)
+    training.optim_step(ADAM).result(timeout=60.0)
+    assert training.forward([datum]).result().loss < first.loss
+    assert training.policy_version == before + 1
+    saved = training.save_weights_for_sampler(name="step-1").result(timeout=60.0)
+    sampling = training.create_sampling_client(model_path=saved.path)
+    assert isinstance(sampling, SamplingClient)
+    result = sampling.sample(ModelInput.from_ints([1, 2]), sampling_params=SamplingParams(max_tokens=3, seed=1))
+    assert len(result.sequences) == 1
+    assert "step-1" in [checkpoint.checkpoint_id for checkpoint in training.list_checkpoints()]
+    assert training.get_info().lora_rank == 4
+    assert training.run_id
+    training.health()
+
+
+def test_the_same_on_any_event_loop(training: TrainingClient, datum: Datum) -> None:
+    async def run() -> float:
+        accepted = await training.forward_backward_async([datum])
+        step = await training.optim_step_async(ADAM)
+        assert isinstance(accepted, Future)
+        assert (await step).metrics["step"] == await training.policy_version_async()
+        return (await accepted).loss
+
+    for _ in range(2):
+        assert asyncio.run(run()) > 0
+
+
+async def test_blocking_calls_work_inside_a_running_loop(training: TrainingClient, datum: Datum) -> None:
+    assert training.forward([datum]).result(60.0).loss == (await training.forward([datum])).loss
+
+
+def test_a_pinned_client_comes_wrapped_out_of_its_future(training: TrainingClient) -> None:
+    future = training.save_weights_and_get_sampling_client("pinned")
+    sampling = future.result(timeout=60.0)
+    assert isinstance(sampling, SamplingClient)
+    assert sampling is future.result()
+    assert sampling.min_policy_version == training.policy_version
+    assert len(sampling.compute_logprobs([1, 2, 3])) == 3
+
+
+def test_threads_keep_the_order_in_which_they_call(training: TrainingClient, datum: Datum) -> None:
+    order = threading.Lock()
+    steps: list[Future[loops_sdk.OptimStepResponse]] = []
+
+    def work() -> None:
+        for _ in range(5):
+            with order:
+                training.forward_backward([datum])
+                steps.append(training.optim_step(ADAM))
+
+    start = training.policy_version
+    with futures.ThreadPoolExecutor(8) as pool:
+        for worker in [pool.submit(work) for _ in range(8)]:
+            worker.result(60)
+    seen = [step.result(60.0).metrics["step"] for step in reversed(steps)]
+    assert seen == list(range(start + 40, start, -1))
+
+
+def test_wrong_input_is_refused_at_the_call(training: TrainingClient) -> None:
+    with pytest.raises(InvalidInputError, match="data: expected at least one Datum"):
+        training.forward_backward([])
+
+
+# ------------------------------------------------------------------ beginning and end
+
+
+def test_the_constructor_opens_the_session(stack: LocalStack) -> None:
+    with ServiceClient() as service:
+        assert service.session_id
+        assert "session=" in repr(service)
+
+
+def test_a_session_that_does_not_open_leaves_nothing() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        kept = len(portal()._kept)
+        with pytest.raises(ConnectionFailedError, match="no server answers"):
+            ServiceClient(api_key="k", base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    assert len(portal()._kept) == kept
+
+
+def test_a_closed_client_refuses(stack: LocalStack, datum: Datum) -> None:
+    with ServiceClient() as service:
+        training = service.create_lora_training_client(MODEL)
+    service.close()
+    with pytest.raises(ClientClosedError):
+        training.forward([datum])
+
+
+async def test_async_with_closes_too(stack: LocalStack) -> None:
+    async with ServiceClient() as service:
+        assert service.session_id
+    with pytest.raises(ClientClosedError):
+        service.list_checkpoints("run")
+
+
+def test_a_client_closes_when_nobody_can_reach_it(stack: LocalStack, datum: Datum) -> None:
+    service = ServiceClient()
+    core = service._core
+    seen = weakref.ref(service)
+    future = service.create_lora_training_client(MODEL).forward([datum])
+    del service
+    gc.collect()
+    assert seen() is not None, "the future holds on to its client, and that to the service"
+    assert future.result(60.0).loss > 0
+    del future
+    gc.collect()
+    assert seen() is None
+    portal().call(asyncio.sleep, 0)  # behind the closing
+    with pytest.raises(ClientClosedError):
+        portal().call(core.open_async)
+
+
+# ------------------------------------------------------------------ whole processes
+
+SCRIPT = """
+import os, sys
+from loops_sdk_sync import AdamParams, Datum, ModelInput, ServiceClient, LoopsError
+service = ServiceClient()
+training = service.create_lora_training_client("double/model")
+datum = Datum(ModelInput.from_ints([1, 2]), {})
+print(training.forward([datum]).result().loss > 0, flush=True)
+"""
+
+
+def run(code: str) -> tuple[int, str, str]:
+    """A process of its own, where any warning is an error that shows."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT + code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_script_that_closes_nothing_ends_silently(stack: LocalStack) -> None:
+    assert run("training.forward([datum])") == (0, "True\n", "")
+
+
+def test_a_script_that_fails_ends_with_its_own_error_only(stack: LocalStack) -> None:
+    status, out, err = run("raise SystemExit(5)")
+    assert (status, out, err) == (5, "True\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_after_a_fork_the_child_makes_clients_of_its_own(stack: LocalStack) -> None:
+    code = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of any fork beside threads
+child = os.fork()
+if child == 0:
+    try:
+        training.forward([datum])
+    except LoopsError as error:
+        print("before os.fork()" in str(error), flush=True)
+    with ServiceClient() as mine:
+        print(mine.session_id != service.session_id, flush=True)
+    del service, training
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(training.forward([datum]).result().loss > 0)
+"""
+    assert run(code) == (0, "True\nTrue\nTrue\n0\nTrue\n", "")
