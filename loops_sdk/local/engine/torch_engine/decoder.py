@@ -55,19 +55,22 @@ class Decoder:
         """Two rows of unequal length, one token past their prompts, against one pass; with each mask that may fit."""
         tokens = [[t % self._base.limits.vocab_size for t in range(1, 1 + size)] for size in (6, 4)]
         wanted = torch.stack([self.prefill([row], BASE)[0][0, len(row) - 1] for row in tokens])
-        for full in (
-            (True, False)
-            if self._plain_attention and self._base.model.config._attn_implementation == "sdpa"
-            else (False,)
-        ):
+        trouble: Exception | None = None
+        for full in self._masks():
             self._full_mask = full
             try:
                 if agree(wanted, self._probed(tokens)):
                     return
-            except (RuntimeError, ValueError, TypeError, IndexError):
-                continue  # this architecture reads masks in another way
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                trouble = error  # this architecture reads masks or positions in another way
         name = type(self._base.model).__name__
-        raise InvalidInputError(f"base_model: {name} cannot be sampled from, token by token it gives other numbers")
+        detail = "it gives other numbers" if trouble is None else f"it fails ({trouble})"
+        raise InvalidInputError(f"base_model: {name} cannot be sampled from, token by token {detail}") from trouble
+
+    def _masks(self) -> tuple[bool, ...]:
+        """Whether to hand over a ready-made mask, best first; additive masks and windows are left to the model."""
+        sdpa = self._base.model.config._attn_implementation == "sdpa"
+        return (True, False) if self._plain_attention and sdpa else (False,)
 
     def _probed(self, tokens: list[list[int]]) -> Tensor:
         _, prefilled = self.prefill([row[:-1] for row in tokens], BASE)

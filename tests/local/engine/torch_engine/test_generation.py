@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import AdapterConfig, Generation, GenerationEngine, GenerationRequest
+from loops_sdk.local.engine.torch_engine.decoder import Decoder
 from loops_sdk.local.engine.torch_engine.generation import TorchGenerationEngine
 from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
 from loops_sdk.types import Datum, SamplingParams
@@ -424,3 +425,18 @@ def test_it_is_a_generation_engine(generation_engine: Engines, model_folder: Fol
     engine: GenerationEngine = generation_engine()
     assert engine.max_seq_len == 96
     assert generation_engine().tokenizer_path == generation_engine().base_model == model_folder("llama")
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (lambda *_: torch.ones(2, 32), "it gives other numbers"),
+        (lambda *_: torch.ones(2)[5], "it fails .index 5 is out"),
+    ],
+)
+def test_a_model_that_differs_token_by_token_is_refused(
+    generation_engine: Engines, monkeypatch: pytest.MonkeyPatch, broken: Any, says: str
+) -> None:
+    monkeypatch.setattr(Decoder, "_probed", broken)
+    with pytest.raises(InvalidInputError, match=f"LlamaForCausalLM cannot be sampled from, token by token {says}"):
+        generation_engine()
