@@ -5,13 +5,12 @@ The ratio that counts is `import loops_sdk` over `import aiohttp, attrs, cattrs,
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
+
+from _report import arguments, conclude, shown, spread
 
 GOAL = 1.3
 SUBJECTS = {
@@ -36,10 +35,6 @@ def probe(statement: str) -> list[float]:
     return [float(value) for value in json.loads(done.stdout)]
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
 def measure(repeats: int) -> dict[str, Any]:
     for statement in SUBJECTS.values():
         probe(statement)  # writes the bytecode, warms the disk cache
@@ -58,24 +53,15 @@ def measure(repeats: int) -> dict[str, Any]:
 def show(measured: dict[str, Any]) -> None:
     print(f"{'import':<16}{'ms median (min-max)':>24}{'ratio median (min-max)':>26}{'modules':>9}{'RSS MiB':>9}")
     for name, row in measured.items():
-        ms, ratio = row["ms"], row["ratio"]
-        times = f"{ms['median']:.0f} ({ms['min']:.0f}-{ms['max']:.0f})"
-        ratios = f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
+        times, ratios = shown(row["ms"], 0), shown(row["ratio"], 2)
         print(f"{name:<16}{times:>24}{ratios:>26}{row['modules']:>9.0f}{row['rss_mib']['median']:>9.1f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15, help="interleaved rounds (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    options = parser.parse_args()
+    options = arguments(__doc__, repeats=15)
     details = measure(options.repeats)
     show(details)
-    ratio = details["loops_sdk"]["ratio"]["median"]
-    print(f"goal: loops_sdk at most {GOAL} x its foundation; measured {ratio:.2f}")
-    if options.json:
-        row = {"goal": GOAL, "measured": ratio, "met": ratio <= GOAL}
-        options.json.write_text(json.dumps({"rows": {"imports": row}, "details": details}, indent=2) + "\n")
+    conclude(options.json, "imports", GOAL, details["loops_sdk"]["ratio"]["median"], details)
 
 
 if __name__ == "__main__":
