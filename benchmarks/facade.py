@@ -1,7 +1,7 @@
 """What a blocking call costs: our portal against anyio's BlockingPortal, from 1, 8 and 64 threads, interleaved.
 
-The call does nothing, so the bridge between thread and loop is all there is; the goal is at most 1.3 x anyio. Each round
-also checks that calls began in the order in which they were made.
+The call does nothing, so the bridge between thread and loop is all there is; the goal is at most 1.3 x anyio. Each
+round also checks that calls began in the order in which they were made.
 """
 
 from __future__ import annotations
