@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module, metadata, resources
@@ -11,15 +12,22 @@ import pytest
 
 PACKAGES = ["loops_sdk", "loops_sdk_sync"]
 
+try:
+    DISTRIBUTION = metadata.distribution("loops-sdk")
+except metadata.PackageNotFoundError:
+    pytest.skip("loops-sdk is not installed", allow_module_level=True)
 
+ORIGIN = json.loads(DISTRIBUTION.read_text("direct_url.json") or "{}")
+wheel_only = pytest.mark.skipif(
+    bool(ORIGIN.get("dir_info", {}).get("editable")), reason="about the wheel, and this is an editable installation"
+)
+
+
+@wheel_only
 @pytest.mark.parametrize("package", PACKAGES)
-def test_both_packages_come_from_where_the_metadata_says(package: str) -> None:
+def test_both_packages_come_out_of_the_wheel(package: str) -> None:
     found = Path(str(import_module(package).__file__)).resolve()
-    listed = metadata.files("loops-sdk")
-    assert listed, "loops-sdk is not installed"
-    if any(path.name == f"{package}.pth" or "_loops_sdk" in path.name for path in listed):
-        pytest.skip("an editable installation")
-    assert found in {Path(str(path.locate())).resolve() for path in listed}
+    assert found in {Path(str(path.locate())).resolve() for path in DISTRIBUTION.files or ()}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -28,7 +36,7 @@ def test_the_marker_for_type_checkers_is_there(package: str) -> None:
 
 
 def test_the_licence_is_there() -> None:
-    assert metadata.metadata("loops-sdk")["License-Expression"] == "Apache-2.0"
+    assert DISTRIBUTION.metadata["License-Expression"] == "Apache-2.0"
 
 
 def test_the_example_data_is_there() -> None:
@@ -40,3 +48,19 @@ def test_the_command_is_there() -> None:
     command = Path(sys.executable).with_name("loops")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "quickstart" in done.stdout
+
+
+def test_the_base_model_is_there() -> None:
+    weights = resources.files("loops_sdk.local.engine.tiny") / "weights"
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= {
+        path.name for path in weights.iterdir()
+    }
+
+
+@wheel_only
+def test_the_documented_quickstart_runs() -> None:
+    command = Path(sys.executable).with_name("loops")
+    script = str(resources.files("loops_sdk") / "examples" / "quickstart.py")
+    done = subprocess.run([command, "run", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "completion:" in done.stdout
