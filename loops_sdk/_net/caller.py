@@ -4,7 +4,6 @@ whole story.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Mapping
@@ -106,7 +105,7 @@ class Caller:
                 if wait is None:
                     raise
                 self.emit(RequestRetried(endpoint.name, url, attempt, wait, str(error)))
-                await asyncio.sleep(wait)
+                await self.transport.pause(wait)
 
     async def _once(
         self,

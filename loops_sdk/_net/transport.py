@@ -6,6 +6,7 @@ It decides who sees the key and what a transport failure is called. Whether to t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import socket
 import ssl
@@ -58,6 +59,7 @@ class Transport:
         self._trusted: dict[str, str | None] = {}
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -105,27 +107,50 @@ class Transport:
         """
         session = self._open()
         place = origin(url)
-        sent = {**self._headers(place, body), **(headers or {})}
+        request = session.request(
+            method,
+            url,
+            data=_pieces(body) if body is not None and len(body) > _PIECE else body,
+            headers={**self._headers(place, body), **(headers or {})},
+            params=params,
+            proxy=self._trusted.get(place),
+            timeout=_client_timeout(timeout),
+            allow_redirects=False,
+        )
         try:
-            async with session.request(
-                method,
-                url,
-                data=_pieces(body) if body is not None and len(body) > _PIECE else body,
-                headers=sent,
-                params=params,
-                proxy=self._trusted.get(place),
-                timeout=_client_timeout(timeout),
-                allow_redirects=False,
-            ) as response:
+            async with self._until_closed(), request as response:
                 return Response(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
             raise self._translated(error, url, timeout) from error
 
+    async def pause(self, seconds: float) -> None:
+        """Sleep between two requests.
+
+        Raises:
+            ClientClosedError: the transport was closed meanwhile.
+        """
+        try:
+            async with self._until_closed():
+                await asyncio.sleep(seconds)
+        except TimeoutError:
+            raise ClientClosedError("the client was closed while it waited to try again") from None
+
     async def aclose(self) -> None:
-        """Close the pool; requests under way fail with `ClientClosedError`."""
+        """Close the pool; requests and pauses under way end with `ClientClosedError`."""
         self._closed = True
+        for scope in self._under_way:  # closing the pool alone would leave them waiting until their time is up
+            scope.reschedule(asyncio.get_running_loop().time())
         if self._session is not None:
             await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def _until_closed(self) -> AsyncIterator[None]:
+        async with asyncio.timeout(None) as scope:
+            self._under_way.add(scope)
+            try:
+                yield
+            finally:
+                self._under_way.discard(scope)
 
     def require_open(self) -> None:
         """Bind the client to the running event loop.
@@ -175,7 +200,7 @@ class Transport:
 
 
 def _code(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | UnicodeError):  # the latter: not even a possible name
         return "dns"
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return "tls"
