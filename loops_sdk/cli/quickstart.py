@@ -16,7 +16,7 @@ import orjson
 from rich.console import Console
 
 from loops_sdk import AdamParams, Datum, SamplingParams, ServiceClient, TrainingClient
-from loops_sdk.cli import conversations
+from loops_sdk.cli.conversations import Message, learned_tokens, prompt_tokens, read, to_datum
 from loops_sdk.cli.deployment import deployment_options, started
 
 _DATA = "pebble_island"
@@ -90,10 +90,10 @@ class _Tour:
         self._console.print(
             f"  {len(train)} questions to learn from, {len(held_out)} held out; see loops_sdk/examples/data\n"
         )
-        exam = [conversations.to_datum(self._tokenizer, messages) for messages in held_out]
+        exam = [to_datum(self._tokenizer, messages) for messages in held_out]
         question = held_out[0][:-1]
         before, answer_before = await self._look("before", exam, question)
-        losses = await self._train([conversations.to_datum(self._tokenizer, messages) for messages in train])
+        losses = await self._train([to_datum(self._tokenizer, messages) for messages in train])
         after, answer_after = await self._look("after", exam, question)
         self._console.print(
             f"\n[bold]held-out loss fell by {1 - after / before:.0%}[/], from {before:.3f} to {after:.3f}"
@@ -106,10 +106,10 @@ class _Tour:
             "train_losses": losses,
         }
 
-    async def _look(self, when: str, exam: list[Datum], question: list[conversations.Message]) -> tuple[float, str]:
-        loss = (await (await self._training.forward_async(exam))).loss / conversations.learned_tokens(exam)
+    async def _look(self, when: str, exam: list[Datum], question: list[Message]) -> tuple[float, str]:
+        loss = (await (await self._training.forward_async(exam))).loss / learned_tokens(exam)
         sampler = await (await self._training.save_weights_and_get_sampling_client_async(when))
-        prompt = conversations.prompt_tokens(self._tokenizer, question)
+        prompt = prompt_tokens(self._tokenizer, question)
         result = await sampler.sample_async(prompt, sampling_params=SamplingParams(temperature=0.0, max_tokens=60))
         answer = str(self._tokenizer.decode(result.sequences[0].tokens, skip_special_tokens=True)).strip()
         self._console.print(f"[bold]{when}[/]: held-out loss {loss:.3f} nats per token")
@@ -134,16 +134,16 @@ class _Tour:
         return losses
 
     async def _report(self, number: int, passed: Any, stepped: Any, batch: list[Datum]) -> float:
-        loss: float = (await passed).loss / conversations.learned_tokens(batch)
+        loss: float = (await passed).loss / learned_tokens(batch)
         await stepped
         bar = "█" * min(_BAR, round(loss * _BAR / 5))
         self._console.print(f"  step {number:>3}/{self._lesson.steps}  loss {loss:6.3f}  {bar}", markup=False)
         return loss
 
 
-def _read(part: str) -> list[list[conversations.Message]]:
+def _read(part: str) -> list[list[Message]]:
     with as_file(files("loops_sdk").joinpath("examples", "data", f"{_DATA}.{part}.jsonl")) as path:
-        return conversations.read(path)
+        return read(path)
 
 
 def _batches(data: list[Datum], lesson: Lesson) -> Iterator[list[Datum]]:

@@ -21,13 +21,19 @@ def shown(value: object, most: int = 60) -> str:
 
 
 def check_number(
-    name: str, value: object, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
 ) -> None:
-    """Require a finite number with ``low <= value <= high`` and ``value > above``."""
+    """Require a finite number with ``low <= value <= high`` and ``above < value < below``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise InvalidInputError(f"{name}: expected a finite number, got {shown(value)}")
-    if not (low <= value <= high and value > above):
-        raise InvalidInputError(f"{name}: expected {_bounds(low, high, above)}, got {shown(value)}")
+    if not (low <= value <= high and above < value < below):
+        raise InvalidInputError(f"{name}: expected {_bounds(low, high, above, below)}, got {shown(value)}")
 
 
 def _is_finite(value: float) -> bool:
@@ -42,7 +48,7 @@ def check_int(name: str, value: object, *, low: int | None = None, high: int | N
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(f"{name}: expected a whole number, got {shown(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = _bounds(-math.inf if low is None else low, math.inf if high is None else high, -math.inf)
+        bounds = _bounds(-math.inf if low is None else low, math.inf if high is None else high)
         raise InvalidInputError(f"{name}: expected {bounds}, got {shown(value)}")
 
 
@@ -67,16 +73,14 @@ def check_address(name: str, value: object) -> None:
         raise InvalidInputError(f"{name}: expected an address without user and password (it is not shown here)")
 
 
-def number(*, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Validator:
-    return lambda _self, attribute, value: check_number(attribute.name, value, low=low, high=high, above=above)
+def number(**bounds: float) -> Validator:
+    return lambda _self, attribute, value: check_number(attribute.name, value, **bounds)
 
 
 def whole(*, low: int | None = None, high: int | None = None) -> Validator:
     return lambda _self, attribute, value: check_int(attribute.name, value, low=low, high=high)
 
 
-def _bounds(low: float, high: float, above: float) -> str:
-    parts = [f"> {above:g}"] if above > -math.inf else []
-    parts += [f">= {low:g}"] if low > -math.inf else []
-    parts += [f"<= {high:g}"] if high < math.inf else []
-    return "a value " + " and ".join(parts)
+def _bounds(low: float, high: float, above: float = -math.inf, below: float = math.inf) -> str:
+    bounds = ((">", above), (">=", low), ("<", below), ("<=", high))
+    return "a value " + " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))

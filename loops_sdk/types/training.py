@@ -29,16 +29,16 @@ class AdamParams:
 
     Args:
         learning_rate: step size, >= 0.
-        beta1: decay of the first moment, in [0, 1].
-        beta2: decay of the second moment, in [0, 1].
+        beta1: decay of the first moment, in [0, 1).
+        beta2: decay of the second moment, in [0, 1).
         eps: added to the denominator, >= 0.
         weight_decay: decoupled decay per step, times the learning rate, >= 0.
         grad_clip_norm: largest global gradient norm; 0 means no clipping.
     """
 
     learning_rate: float = attrs.field(default=1e-4, validator=number(low=0))
-    beta1: float = attrs.field(default=0.9, validator=number(low=0, high=1))
-    beta2: float = attrs.field(default=0.95, validator=number(low=0, high=1))
+    beta1: float = attrs.field(default=0.9, validator=number(low=0, below=1))
+    beta2: float = attrs.field(default=0.95, validator=number(low=0, below=1))
     eps: float = attrs.field(default=1e-12, validator=number(low=0))
     weight_decay: float = attrs.field(default=0.0, validator=number(low=0))
     grad_clip_norm: float = attrs.field(default=0.0, validator=number(low=0))

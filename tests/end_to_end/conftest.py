@@ -132,19 +132,20 @@ class Reference:
         logits = self.logits(datum.model_input.to_ints())
         loss = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
         loss.backward()
-        return float(loss)
+        return float(loss.item())
 
     def step(self, **adam: Any) -> float:
         import torch
 
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, float("inf")))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, float("inf")).item())
         torch.optim.AdamW(self.trained, **adam).step()
         return norm
 
     def weights(self) -> dict[str, Any]:
         from peft import get_peft_model_state_dict
 
-        return {name: tensor.detach() for name, tensor in get_peft_model_state_dict(self.model).items()}
+        state = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        return {name: tensor.detach() for name, tensor in state.items()}
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 # Not Adam's default: at 1e-12 the very first step is the sign of the gradient, also of one that is rounding noise.
-EPS = 1e-3
+EPS = 1.0
 ADAM = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": EPS, "weight_decay": 0.01}
 PARAMS = AdamParams(learning_rate=1e-2, beta1=0.9, beta2=0.95, eps=EPS, weight_decay=0.01)
 

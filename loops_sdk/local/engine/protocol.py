@@ -159,6 +159,11 @@ class GenerationEngine(Protocol):
     """A model that continues prompts, many at a time. Requests join and leave the running batch between steps."""
 
     @property
+    def tokenizer_path(self) -> str:
+        """A folder or hub id for `AutoTokenizer.from_pretrained`."""
+        ...
+
+    @property
     def max_seq_len(self) -> int:
         """Longest prompt plus continuation, in tokens."""
         ...

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import datums, losses
 from loops_sdk.local.engine.protocol import AdapterConfig
 from loops_sdk.local.engine.results import Results
@@ -166,13 +165,9 @@ class TorchTrainingEngine:
         """One AdamW step with the accumulated gradients, which are cleared.
 
         Raises:
-            InvalidInputError: a beta of 1, whose bias correction divides by zero. Nothing has changed then.
             RuntimeError: nothing accumulated, a failed `forward_backward` since the last step, or a non-finite gradient
                 norm. The gradients are cleared, the weights untouched.
         """
-        for name in ("beta1", "beta2"):
-            if getattr(params, name) >= 1:
-                raise InvalidInputError(f"{name}: expected a value below 1, got {getattr(params, name)}")
         try:
             return OptimStepResponse(self._apply(params))
         finally:

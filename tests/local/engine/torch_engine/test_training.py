@@ -305,11 +305,9 @@ def test_a_norm_that_is_not_finite_vetoes_the_step(training_engine: Engines) -> 
     assert engine.optim_step(AdamParams()).metrics["step"] == 1
 
 
-def test_a_beta_of_one_is_refused_and_changes_nothing(training_engine: Engines) -> None:
+def test_an_eps_of_zero_leaves_no_nan_where_there_is_no_gradient(training_engine: Engines) -> None:
     engine = training_engine()
     engine.forward_backward(rl_data(4), "cross_entropy", None)
-    with pytest.raises(InvalidInputError, match="beta2: expected a value below 1"):
-        engine.optim_step(AdamParams(beta2=1.0))
     assert engine.optim_step(AdamParams(eps=0.0)).metrics["step"] == 1
     assert all(tensor.isfinite().all() for tensor in engine._adapter.tensors.values())
 
