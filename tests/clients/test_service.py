@@ -1,0 +1,377 @@
+"""`ServiceClient`: sessions, creates that are sent once, readiness, and what the errors carry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from loops_sdk import ServiceClient, errors
+from loops_sdk.instrumentation import Event
+
+CREATE = "POST /v1/loops/trainers"
+HEALTH = "GET /health"
+
+
+async def create(client: ServiceClient, **options: Any) -> Any:
+    return await client.create_lora_training_client_async("acme/model", **options)
+
+
+# ---------------------------------------------------------------- the session
+
+
+async def test_construction_does_no_io(service: Any) -> None:
+    client = ServiceClient(base_url=service.control)
+    assert repr(client) == f"<ServiceClient {service.control} session=None>"
+    with pytest.raises(errors.LoopsError, match=r"^session_id: the session is not open yet"):
+        _ = client.session_id
+    await client.aclose()
+    assert service.asked == []
+
+
+async def test_the_session_is_opened_once_by_concurrent_calls(client: ServiceClient, service: Any) -> None:
+    await asyncio.gather(*(create(client) for _ in range(3)), client.open_async(), client.open_async())
+    assert service.lines("/sessions") == ["POST /v1/loops/sessions"]
+    assert client.session_id == "s1"
+    assert {one.body["session_id"] for one in service.asked if one.line == CREATE} == {"s1"}
+
+
+async def test_the_context_opens_and_closes(service: Any) -> None:
+    async with ServiceClient("project-1", base_url=service.control) as client:
+        assert client.session_id == "s1"
+    assert service.asked[0].body == {"training_project_id": "project-1"}
+    assert repr(client) == f"<ServiceClient {service.control} closed>"
+    for use in (client.open_async(), create(client), client.list_checkpoints_async("r1")):
+        with pytest.raises(errors.ClientClosedError):
+            await use
+
+
+async def test_a_context_that_does_not_open_leaves_nothing(service: Any) -> None:
+    client = ServiceClient(base_url=service.control, api_key="wrong")
+    with pytest.raises(errors.AuthenticationError, match="set BASETEN_API_KEY or pass api_key="):
+        await client.__aenter__()
+    assert "closed" in repr(client)
+
+
+async def test_the_environment_names_address_and_key(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPS_BASE_URL", service.control)
+    async with ServiceClient() as client:
+        assert client.session_id == "s1"
+    assert repr(ServiceClient(base_url="http://127.0.0.1:9")).startswith("<ServiceClient http://127.0.0.1:9 ")
+    monkeypatch.delenv("LOOPS_BASE_URL")
+    assert "https://api.baseten.co" in repr(ServiceClient())
+    monkeypatch.delenv("BASETEN_API_KEY")
+    with pytest.raises(errors.InvalidInputError, match=r"^api_key: none was given and BASETEN_API_KEY is not set\."):
+        ServiceClient()
+    assert repr(ServiceClient(api_key=""))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_url": "api.baseten.co"}, r"^base_url: expected an http:// or https:// address, got 'api.baseten.co'"),
+        ({"training_project_id": ""}, r"^training_project_id: expected a non-empty string"),
+        ({"training_project_id": 5}, r"^training_project_id: expected a non-empty string .*got 5"),
+    ],
+)
+def test_wrong_arguments_of_the_client(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(errors.InvalidInputError, match=message):
+        ServiceClient(**options)
+
+
+# ---------------------------------------------------------------- creating a trainer
+
+
+async def test_what_is_sent_and_what_comes_back(client: ServiceClient, service: Any) -> None:
+    training = await create(client, rank=16, seed=7, max_seq_len=512, replicas=2, name="my-run")
+    assert service.last(CREATE).body == {
+        "session_id": "s1",
+        "base_model": "acme/model",
+        "name": "my-run",
+        "max_seq_len": 512,
+        "lora_rank": 16,
+        "seed": 7,
+        "replicas": 2,
+    }
+    info = training.get_info()
+    assert (info.base_model, info.lora_rank, info.max_seq_len, training.run_id) == ("acme/model", 16, 512, "r1")
+    await create(client)
+    assert service.last(CREATE).body == {"session_id": "s1", "base_model": "acme/model", "lora_rank": 32}
+
+
+WRONG: dict[str, Any] = {
+    "base_model": ("", r"^base_model: expected a non-empty string"),
+    "rank": (0, r"^rank: expected a value >= 1, got 0"),
+    "seed": (-1, r"^seed: expected a value >= 0, got -1"),
+    "timeout": (0, r"^timeout: expected a value > 0, got 0"),
+    "ready_timeout": ("1h", r"^ready_timeout: expected a finite number, got '1h'"),
+    "publish_timeout": (-1, r"^publish_timeout: expected a value > 0, got -1"),
+    "max_seq_len": (1.5, r"^max_seq_len: expected a whole number, got 1.5"),
+    "replicas": (0, r"^replicas: expected a value >= 1"),
+    "name": ("a/b", r"^name: expected 1 to 255 letters"),
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+async def test_arguments_are_checked_before_anything_is_sent(
+    client: ServiceClient, service: Any, argument: str
+) -> None:
+    value, message = WRONG[argument]
+    with pytest.raises(errors.InvalidInputError, match=message):
+        await client.create_lora_training_client_async(**{"base_model": "acme/model", argument: value})
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "option", "line"),
+    [
+        (None, None, CREATE),
+        ("true", None, "POST /v1/loops/runs"),
+        ("TRUE", None, "POST /v1/loops/runs"),
+        ("1", None, "POST /v1/loops/runs"),
+        ("false", None, CREATE),
+        ("", None, CREATE),
+        ("true", False, CREATE),
+        (None, True, "POST /v1/loops/runs"),
+    ],
+)
+async def test_a_sampler_at_once_or_later(
+    client: ServiceClient, service: Any, monkeypatch: pytest.MonkeyPatch, environment: Any, option: Any, line: str
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("LOOPS_WARM_START_SAMPLER", environment)
+    await create(client, with_sampler=option)
+    assert line in service.lines()
+
+
+async def test_a_warm_start_that_is_neither(
+    client: ServiceClient, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOPS_WARM_START_SAMPLER", "perhaps")
+    with pytest.raises(errors.InvalidInputError, match=r"^LOOPS_WARM_START_SAMPLER: expected true or false"):
+        await create(client)
+    assert service.asked == []
+
+
+async def test_a_refused_create_is_told_at_once(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def refuse(_request: Any) -> Any:
+        return reply(400, {"code": "VALIDATION_ERROR", "message": "no such model"})
+
+    service.on[CREATE] = refuse
+    with pytest.raises(errors.BadRequestError, match="no such model") as caught:
+        await create(client)
+    assert (caught.value.code, caught.value.session_id) == ("VALIDATION_ERROR", "s1")
+    assert "GET /v1/loops/runs" not in service.lines()
+
+
+# ---------------------------------------------------------------- lost answers
+
+
+@pytest.mark.parametrize("how", ["reset", 502, 504, "garbled"])
+async def test_a_lost_answer_is_looked_up_and_the_create_not_repeated(
+    client: ServiceClient, service: Any, reply: Any, how: Any
+) -> None:
+    async def lose(request: Any) -> Any:
+        service.make_run(with_sampler=False)
+        if how == "garbled":
+            return reply(200, {"run": {"id": "r1"}})
+        if how == "reset":
+            request.transport.abort()
+            return None
+        return reply(how)
+
+    await client.open_async()
+    service.asked[-1].body = {"session_id": "other", "base_model": "acme/model"}
+    service.make_run(with_sampler=False)  # of another session
+    service.on[CREATE] = lose
+    training = await create(client)
+    assert training.run_id == "r2"
+    assert service.lines(CREATE) == [CREATE]
+    assert service.last("GET /v1/loops/runs").body == {"base_model": "acme/model"}
+
+
+async def test_the_list_may_come_late_and_in_trouble(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def lose(_request: Any) -> Any:
+        return reply(504)
+
+    async def late(_request: Any) -> Any:
+        looks = len(service.lines("GET /v1/loops/runs"))
+        if looks == 3:
+            service.asked.append(service.last(CREATE))
+            service.make_run(with_sampler=False)
+        return reply(501) if looks == 1 else None
+
+    service.on[CREATE], service.on["GET /v1/loops/runs"] = lose, late
+    assert (await create(client)).run_id == "r1"
+
+
+async def test_a_create_that_made_nothing_fails_with_its_own_error(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    async def lose(_request: Any) -> Any:
+        return reply(504, {"error": "gateway timed out"})
+
+    service.on[CREATE] = lose
+    with pytest.raises(errors.ServerFailureError, match="gateway timed out") as caught:
+        await create(client)
+    assert caught.value.session_id == "s1"
+    assert service.lines(CREATE) == [CREATE]
+
+
+async def test_two_creates_never_take_the_same_run(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def lose_the_first(_request: Any) -> Any:
+        service.make_run(with_sampler=False)
+        return reply(502) if len(service.runs) == 1 else reply(200, {"run": service.runs[-1]})
+
+    service.on[CREATE] = lose_the_first
+    clients = await asyncio.gather(*(create(client) for _ in range(4)))
+    assert sorted(one.run_id for one in clients) == ["r1", "r2", "r3", "r4"]
+
+
+async def test_the_key_is_not_sent_where_it_must_not_go(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def far(_request: Any) -> Any:
+        return reply(200, {"run": service.make_run(with_sampler=False, base_url="http://trainer.elsewhere.co")})
+
+    service.on[CREATE] = far
+    with pytest.raises(errors.ProtocolError, match="not https: the key is not sent there"):
+        await create(client)
+
+
+# ---------------------------------------------------------------- readiness
+
+
+async def test_a_trainer_that_comes_up_late_is_waited_for(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def starting(_request: Any) -> Any:
+        return reply(503) if len(service.lines(HEALTH)) < 20 else None
+
+    service.on[HEALTH] = starting
+    assert (await create(client)).run_id == "r1"
+    assert len(service.lines(HEALTH)) == 20
+
+
+@pytest.mark.parametrize("said", ["INACTIVE", 404])
+async def test_a_run_that_is_over_is_not_waited_for(client: ServiceClient, service: Any, reply: Any, said: Any) -> None:
+    async def starting(_request: Any) -> Any:
+        return reply(503)
+
+    async def over(_request: Any) -> Any:
+        service.runs[0]["status"] = {"name": said}
+        return reply(404) if said == 404 else None
+
+    service.on[HEALTH], service.on["GET /v1/loops/runs/r1"] = starting, over
+    with pytest.raises(errors.DeploymentFailedError, match="the trainer is INACTIVE and will not come up") as caught:
+        await create(client)
+    assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
+
+
+async def test_troubles_of_the_control_plane_do_not_end_the_wait(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    async def starting(_request: Any) -> Any:
+        return reply(503) if len(service.lines(HEALTH)) < 20 else None
+
+    async def trouble(_request: Any) -> Any:
+        return reply(501)
+
+    service.on[HEALTH], service.on["GET /v1/loops/runs/r1"] = starting, trouble
+    assert (await create(client)).run_id == "r1"
+
+
+async def test_a_trainer_that_never_comes_up_leaves_its_ids(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def starting(_request: Any) -> Any:
+        return reply(503, {"detail": "loading weights"})
+
+    service.on[HEALTH] = starting
+    with pytest.raises(errors.RequestTimeoutError, match=r"not ready within 0.2 s.*loading weights") as caught:
+        await create(client, ready_timeout=0.2)
+    assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
+    assert isinstance(caught.value, TimeoutError)
+
+
+async def test_a_trainer_that_hangs_does_not_outlast_the_ready_timeout(client: ServiceClient, service: Any) -> None:
+    release = asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        await release.wait()
+
+    service.on[HEALTH] = hang
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.RequestTimeoutError):
+            await create(client, ready_timeout=0.2)
+    release.set()
+
+
+async def test_a_key_the_trainer_refuses_ends_the_wait(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def refuse(_request: Any) -> Any:
+        return reply(403)
+
+    service.on[HEALTH] = refuse
+    with pytest.raises(errors.PermissionDeniedError) as caught:
+        await create(client)
+    assert caught.value.run_id == "r1"
+
+
+async def test_cancelling_a_create_leaves_the_client_usable(client: ServiceClient, service: Any) -> None:
+    arrived, release = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        arrived.set()
+        await release.wait()
+
+    service.on[CREATE] = hang
+    call = asyncio.create_task(create(client))
+    await arrived.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    release.set()
+    del service.on[CREATE]
+    assert (await create(client)).run_id
+
+
+async def test_closing_ends_a_wait_for_readiness(client: ServiceClient, service: Any, reply: Any) -> None:
+    asked = asyncio.Event()
+
+    async def starting(_request: Any) -> Any:
+        asked.set()
+        return reply(503)
+
+    service.on[HEALTH] = starting
+    call = asyncio.create_task(create(client))
+    await asked.wait()
+    await client.aclose()
+    with pytest.raises(errors.ClientClosedError):
+        await call
+
+
+# ---------------------------------------------------------------- the rest
+
+
+async def test_checkpoints_of_a_run(client: ServiceClient, service: Any) -> None:
+    (found,) = await client.list_checkpoints_async("r1")
+    assert (found.checkpoint_id, found.path) == ("step-1", "bt://loops:r1/sampler_weights/step-1")
+    assert service.asked[-1].body == {"run_id": "r1"}
+    with pytest.raises(errors.InvalidInputError, match=r"^run_id: expected 1 to 255 letters"):
+        await client.list_checkpoints_async("../r1")
+
+
+async def test_training_clients_end_with_their_service(client: ServiceClient, service: Any) -> None:
+    training = await create(client)
+    assert "run=r1 <Channel " in repr(training)
+    await client.aclose()
+    with pytest.raises(errors.ClientClosedError):
+        await training.health_async()
+    await training.aclose()
+
+
+async def test_observers_hear_of_retries_without_the_key(service: Any, reply: Any) -> None:
+    async def trouble(_request: Any) -> Any:
+        return reply(502) if len(service.lines("/sessions")) == 1 else None
+
+    service.on["POST /v1/loops/sessions"] = trouble
+    heard: list[Event] = []
+    async with ServiceClient(base_url=service.control, observers=[heard.append]):
+        pass
+    assert [event.operation for event in heard] == ["create_session"]
+    assert "secret" not in str(heard)
