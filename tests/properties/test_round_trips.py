@@ -22,6 +22,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 counts = st.integers(0, 2**63 - 1)
 float32 = st.floats(width=32)
 finite = st.floats(allow_nan=False, allow_infinity=False)
+betas = st.floats(0, 1, exclude_max=True)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 times = st.datetimes(timezones=st.just(UTC))
 metrics = st.dictionaries(st.text(max_size=8), finite, max_size=3)
@@ -84,7 +85,7 @@ samplers = st.builds(
 
 VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
     loops_sdk.AdamParams: st.builds(
-        loops_sdk.AdamParams, st.floats(0, 10), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)
+        loops_sdk.AdamParams, st.floats(0, 10), betas, betas, st.floats(0, 1), st.floats(0, 1)
     ),
     loops_sdk.Checkpoint: st.builds(
         loops_sdk.Checkpoint,

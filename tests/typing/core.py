@@ -1,0 +1,101 @@
+"""Read by the type checkers, never run: the asyncio clients from construction to close, right and wrong.
+
+A wrong line carries the ignore of both checkers; both are set to complain about an ignore that hides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, assert_type
+
+import numpy as np
+
+from loops_sdk import (
+    AdamParams,
+    Checkpoint,
+    ComposedFuture,
+    Datum,
+    ForwardBackwardFuture,
+    ForwardBackwardOutput,
+    GetInfoResponse,
+    LocalDeployment,
+    LoopsError,
+    ModelInput,
+    OperationFuture,
+    OptimStepResponse,
+    SampleResult,
+    SamplingClient,
+    SamplingParams,
+    SaveWeightsResponse,
+    ServiceClient,
+    TensorData,
+    TrainingClient,
+    from_dict,
+    to_dict,
+)
+from loops_sdk.instrumentation import Event, OperationFinished
+
+
+async def service() -> None:
+    async with ServiceClient("project", api_key="k", base_url="http://127.0.0.1:1", observers=[observe]) as client:
+        assert_type(client, ServiceClient)
+        assert_type(client.session_id, str)
+        training = await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, max_seq_len=512)
+        assert_type(training, TrainingClient)
+        assert_type(await client.list_checkpoints_async("r1"), list[Checkpoint])
+
+
+def observe(event: Event) -> None:
+    if isinstance(event, OperationFinished):
+        assert_type(event.error, str | None)
+
+
+async def training(client: TrainingClient) -> None:
+    datum = Datum([1, 2], {"target_tokens": [2, 3], "weights": np.ones(2), "advantages": TensorData([1.0, 2.0])})
+    assert_type(await client.forward_backward_async((datum,)), ForwardBackwardFuture)
+    step = await client.optim_step_async(AdamParams(learning_rate=1))
+    assert_type(step, OperationFuture[OptimStepResponse])
+    assert_type((await step).metrics, dict[str, float])
+    both = await asyncio.gather(client.save_state_async("a", 60), client.forward_async([datum], "dppo"))
+    assert_type(await both[0], SaveWeightsResponse)
+    assert_type((await both[1]).loss, float)
+    publishing = await client.save_weights_and_get_sampling_client_async("a")
+    assert_type(publishing, ComposedFuture[SamplingClient])
+    assert_type(await publishing.result_async(timeout=5), SamplingClient)
+    assert_type(client.get_info(), GetInfoResponse)
+    assert_type(client.last_policy_version, int | None)
+
+
+async def sampling(client: SamplingClient) -> None:
+    params = SamplingParams(max_tokens=8, stop="END")
+    result = await client.sample_async([1, 2], 2, params, include_prompt_logprobs=True, topk_prompt_logprobs=3)
+    assert_type(result, SampleResult)
+    assert_type(result.topk_prompt_logprobs, list[dict[int, float] | None] | None)
+    assert_type(await client.compute_logprobs_async(ModelInput.from_ints(np.arange(3))), list[float | None])
+    SamplingClient(base_model="m", deployment=LocalDeployment("http://127.0.0.1:1"), min_policy_version=3)
+
+
+def values(result: ForwardBackwardOutput) -> None:
+    assert_type(from_dict(ForwardBackwardOutput, to_dict(result)), ForwardBackwardOutput)
+    try:
+        pass
+    except LoopsError as error:
+        assert_type(error.retry_after, float | None)
+        assert_type(error.context(), dict[str, Any])
+
+
+async def wrong(service: ServiceClient, training: TrainingClient, sampling: SamplingClient) -> None:
+    ServiceClient(key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ServiceClient("project", "k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ServiceClient(observers=[print, 5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    service.session_id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    await service.create_lora_training_client_async("m", rank=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await training.forward_backward_async(Datum([1]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await training.forward_async([[1, 2]])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await training.forward_async([Datum([1])], "mse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await training.optim_step_async()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    (await training.save_state_async("a")).path  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+    await sampling.sample_async("Hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await sampling.sample_async([1], sampling_params={})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SamplingClient(base_model="m", deployment="http://x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SamplingParams(temperature="hot")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
