@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 #: The base model that ships with this package.
-_SHIPPED = {"loops/tiny": ("local", "engine", "tiny", "weights")}
+_SHIPPED = {"loops/tiny": Path(__file__).parents[1] / "local" / "engine" / "tiny" / "weights"}
 
 _loaded: dict[str, PreTrainedTokenizerBase] = {}
 _lock = threading.Lock()
@@ -55,7 +54,7 @@ def _load(base_model: str) -> PreTrainedTokenizerBase:
 
 def _source(base_model: str) -> tuple[str, dict[str, Any]]:
     if base_model in _SHIPPED:
-        return str(files("loops_sdk").joinpath(*_SHIPPED[base_model])), {}
+        return str(_SHIPPED[base_model]), {}
     if base_model.endswith(".gguf"):
         path = Path(base_model)
         return str(path.parent), {"gguf_file": path.name}

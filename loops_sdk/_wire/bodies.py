@@ -1,4 +1,7 @@
-"""Request and reply bodies that are not themselves values of the public API. In a request, `None` means "not sent"."""
+"""Request and reply bodies that are not themselves values of the public API. In a request, `None` means "not sent".
+
+They are neither compared nor shown: methods that nobody calls would be compiled at every import.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,24 @@ from loops_sdk.types import AdamParams, Checkpoint, Datum, Run, Sampler, Session
 # ---------------------------------------------------------------- requests
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class CreateSessionBody:
     training_project_id: str | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class ForwardBackwardBody:
     data: list[Datum]
     loss_fn: str = "cross_entropy"
     loss_fn_config: dict[str, Any] | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class OptimStepBody:
     adam_params: AdamParams = attrs.field(factory=AdamParams)
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class SaveBody:
     name: str
     trainer_server_id: str | None = None
@@ -36,7 +39,7 @@ class SaveBody:
     ttl_seconds: int | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class CreateRunBody:
     """Both ``POST runs`` and ``POST trainers``; only the former knows `sampler_num_replicas`."""
 
@@ -55,7 +58,7 @@ class CreateRunBody:
     sampler_num_replicas: int | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class CreateSamplerBody:
     session_id: str
     base_model: str | None = None
@@ -67,7 +70,7 @@ class CreateSamplerBody:
     num_replicas: int | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class CompletionBody:
     """The subset of the OpenAI completions request, with vLLM's extensions, that a sampler is asked for."""
 
@@ -90,37 +93,37 @@ class CompletionBody:
 # ---------------------------------------------------------------- replies
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class Accepted:
     operation_id: str
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class SessionReply:
     session: Session
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class RunReply:
     run: Run
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class RunsReply:
     runs: list[Run]
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class SamplerReply:
     sampler: Sampler
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class CheckpointsReply:
     checkpoints: list[Checkpoint]
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class ModelCard:
     """An entry of ``/v1/models``. The base model has no `parent`; the first entry with one is the live adapter."""
 
@@ -132,7 +135,7 @@ class ModelCard:
     object: str = "model"
 
 
-@attrs.frozen
+@attrs.define(eq=False, repr=False)
 class ModelList:
     data: list[ModelCard]
     object: str = "list"

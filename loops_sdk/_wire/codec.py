@@ -11,7 +11,7 @@ import json
 import operator
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -64,7 +64,7 @@ def loads(body: bytes) -> Any:
 
 def encode(value: Any) -> bytes:
     """JSON of a value of the API or of a request body."""
-    return dumps(_replies.unstructure(value))
+    return dumps(_replies().unstructure(value))
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -79,7 +79,7 @@ def decode(body: bytes, kind: type[T]) -> T:
 def structure(data: Any, kind: type[T]) -> T:
     """`decode` for a reply that is already plain data."""
     try:
-        return _replies.structure(data, kind)
+        return _replies().structure(data, kind)
     except Exception as error:  # cattrs groups whatever the fields' own types raise
         raise ProtocolError(f"unexpected reply: {_explain(error)}") from None
 
@@ -99,7 +99,7 @@ def decode_request(body: bytes, kind: type[T]) -> T:
 
 def to_dict(value: Any) -> Any:
     """Plain dicts, lists, strings and numbers with the content of a value of the API, ready for any JSON writer."""
-    return _replies_with_lists.unstructure(value)
+    return _replies_with_lists().unstructure(value)
 
 
 def from_dict(kind: type[T], data: Any) -> T:
@@ -113,7 +113,7 @@ def from_dict(kind: type[T], data: Any) -> T:
 
 def _structure_strictly(data: Any, kind: type[T]) -> T:
     try:
-        return _requests.structure(data, kind)
+        return _requests().structure(data, kind)
     except Exception as error:
         raise InvalidInputError(_explain(error)) from None
 
@@ -305,6 +305,7 @@ def _output_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any],
     return lambda data, _: _output_from(data, plain)
 
 
-_replies = _converter(strict=False, arrays_as_lists=False)
-_replies_with_lists = _converter(strict=False, arrays_as_lists=True)
-_requests = _converter(strict=True, arrays_as_lists=False)
+# Made on first use: together they would be a tenth of what importing this package costs.
+_replies = cache(partial(_converter, strict=False, arrays_as_lists=False))
+_replies_with_lists = cache(partial(_converter, strict=False, arrays_as_lists=True))
+_requests = cache(partial(_converter, strict=True, arrays_as_lists=False))
