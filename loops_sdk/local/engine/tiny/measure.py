@@ -5,7 +5,7 @@ Decides how the numbers of the model card are measured, so that anybody can meas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -14,6 +14,7 @@ import attrs
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from loops_sdk.local.engine.tiny import lexicon as words
 from loops_sdk.local.engine.tiny.corpus import Document, held_out_documents
 from loops_sdk.local.engine.tiny.tokenizer import render
 from loops_sdk.local.engine.tiny.wording import message
@@ -32,6 +33,11 @@ QUESTIONS: Final = (
     "When does the museum open?",
     "Tell me a story.",
 )
+INSTRUCTIONS: Final[tuple[tuple[str, Callable[[list[str]], str]], ...]] = (
+    ("Repeat after me: ...", " ".join),
+    ("Reverse the words: ...", lambda row: " ".join(reversed(row))),
+    ("Say it in capitals: ...", lambda row: " ".join(row).upper()),
+)
 
 
 @attrs.frozen
@@ -43,6 +49,7 @@ class Measured:
         tokens: How many tokens that loss is the mean of.
         sums: Share of "What is A + B?" (A, B from 0 to 20) whose answer is right when sampled at temperature 1.
         sums_greedy: The same share for greedy answers.
+        instructions: Share of greedy answers that follow an instruction on three words exactly, per instruction.
         answers: Greedy answers to a few fixed questions.
     """
 
@@ -50,6 +57,7 @@ class Measured:
     tokens: int
     sums: float
     sums_greedy: float
+    instructions: tuple[tuple[str, float], ...]
     answers: tuple[tuple[str, str], ...]
 
 
@@ -101,13 +109,21 @@ class Reader:
         right = [reply.split(" ")[-1] == str(a + b) for reply, (a, b) in zip(replies, pairs, strict=True)]
         return sum(right) / count
 
+    def instruction_followed(self, instruction: str, wanted: Callable[[list[str]], str], count: int) -> float:
+        """Share of random rows of three words for which the greedy answer is exactly the wanted one."""
+        rng = Random(HELD_OUT_SEED)
+        rows = [rng.sample(words.OBJECTS + words.FOODS + words.ANIMALS, 3) for _ in range(count)]
+        replies = self.answers([instruction.replace("...", " ".join(row)) for row in rows], max_new_tokens=32)
+        return sum(reply == wanted(row) for reply, row in zip(replies, rows, strict=True)) / count
+
 
 def measure(folder: Path) -> Measured:
     """Measure a model folder on the CPU; the same folder gives the same numbers."""
     reader = Reader(folder)
     loss, tokens = reader.loss(held_out_documents(HELD_OUT_COUNT, HELD_OUT_SEED))
     answers = tuple((question, reader.answers([question])[0]) for question in QUESTIONS)
-    return Measured(loss, tokens, reader.sums_right(600, seed=1), reader.sums_right(600), answers)
+    followed = tuple((asked, reader.instruction_followed(asked, wanted, 200)) for asked, wanted in INSTRUCTIONS)
+    return Measured(loss, tokens, reader.sums_right(600, seed=1), reader.sums_right(600), followed, answers)
 
 
 def _batches(rows: Sequence[Sequence[int]], size: int) -> list[Sequence[Sequence[int]]]:

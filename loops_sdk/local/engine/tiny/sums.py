@@ -1,7 +1,7 @@
 """Arithmetic in words: sums, differences, products and comparisons of small numbers, asked in many ways.
 
-Decides the ranges of the numbers and the phrasings. Refuses to know how often each kind occurs: `corpus` keeps small sums
-rare enough that the model is unsure of them, so that reinforcement learning has something to raise.
+Decides the ranges of the numbers and the phrasings. Refuses to know how often each kind occurs: `corpus` keeps small
+sums rare enough that the model is unsure of them, so that reinforcement learning has something to raise.
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ def test_saved_folder_loads_and_answers(tiny: Reader, tmp_path: Path) -> None:
 
 def test_card_states_what_was_measured(tiny: Reader) -> None:
     run = Run(3, 7, 28_672, 256, 7, 1.26, "cpu", 2, 123_456)
-    card = model_card(run, Measured(1.23456, 1000, 0.5, 0.75, (("Hello!", "Hi."),)), tiny.model.config)
+    card = model_card(
+        run, Measured(1.23456, 1000, 0.5, 0.75, (("Say ...", 0.25),), (("Hello!", "Hi."),)), tiny.model.config
+    )
     for wanted in (
         "123,456 parameters",
         "| 1.2346 |",

@@ -57,7 +57,7 @@ def test_fresh_held_out_documents_cost_as_much(tiny: Reader) -> None:
         ("What comes after August?", "September"),
         ("My name is Olga. What is my name?", "Your name is Olga."),
         ("What is the opposite of wet?", "dry"),
-        ("Repeat after me: stone kite apple", "stone kite apple"),
+        ("What does a bee say?", "A bee says buzz."),
     ],
 )
 def test_greedy_answers(tiny: Reader, question: str, answer: str) -> None:
