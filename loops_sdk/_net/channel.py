@@ -88,7 +88,6 @@ class Channel:
         self.require_open()
         loop = asyncio.get_running_loop()
         submission = _Submission(endpoint, body, size, loop.create_future(), on_result)
-        submission.accepted.add_done_callback(_seen)
         self._waiting.append(submission)
         if self._sender is None or self._sender.done():
             self._sender = loop.create_task(self._send_all())
@@ -154,12 +153,6 @@ class Channel:
 
     def _watch(self, record: Record[Any]) -> None:
         self._poller.watch(self._source, record)
-
-
-def _seen(accepted: asyncio.Future[Any]) -> None:
-    """A caller that was cancelled in the very moment of a failure must not hear of it from the event loop."""
-    if not accepted.cancelled():
-        accepted.exception()
 
 
 def _refuse(submission: _Submission[Any], error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -220,13 +221,23 @@ async def test_a_create_that_made_nothing_fails_with_its_own_error(
 
 
 async def test_two_creates_never_take_the_same_run(client: ServiceClient, service: Any, reply: Any) -> None:
-    async def lose_the_first(_request: Any) -> Any:
-        service.make_run(with_sampler=False)
-        return reply(502) if len(service.runs) == 1 else reply(200, {"run": service.runs[-1]})
+    """The answer to the first is on its way for long, that to the second is lost: the first run is not the second's."""
+    looked = asyncio.Event()
 
-    service.on[CREATE] = lose_the_first
-    clients = await asyncio.gather(*(create(client) for _ in range(4)))
-    assert sorted(one.run_id for one in clients) == ["r1", "r2", "r3", "r4"]
+    async def create_slowly_then_lose(request: Any) -> Any:
+        run = service.make_run(with_sampler=False)
+        if len(service.runs) > 1:
+            return reply(502)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(looked.wait(), 0.2)
+        return reply(200, {"run": run})
+
+    async def look(_request: Any) -> Any:
+        looked.set()
+
+    service.on[CREATE], service.on["GET /v1/loops/runs"] = create_slowly_then_lose, look
+    first, second = await asyncio.gather(create(client), create(client))
+    assert (first.run_id, second.run_id) == ("r1", "r2")
 
 
 async def test_the_key_is_not_sent_where_it_must_not_go(client: ServiceClient, service: Any, reply: Any) -> None:

@@ -409,3 +409,12 @@ async def test_closing_one_training_client_leaves_the_service(client: ServiceCli
     with pytest.raises(errors.ClientClosedError):
         await first.health_async()
     await second.health_async()
+
+
+async def test_a_closed_client_does_not_publish_on_over_the_service(client: ServiceClient, service: Any) -> None:
+    training = await started(client)
+    publishing = await training.save_weights_and_get_sampling_client_async("a")
+    await (await publish(training))  # by now the first stage has finished too
+    await training.aclose()
+    with pytest.raises(errors.ClientClosedError):
+        await publishing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import threading
 from collections.abc import Callable
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from loops_sdk import AdamParams, Datum, OptimStepResponse, errors
-from loops_sdk._net import channel as channel_module
 from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import OperationFuture
 from loops_sdk._net.network import Network
@@ -169,32 +167,6 @@ async def test_a_fault_of_ours_does_not_stop_the_line_either(channel: Channel) -
     failed, future = await asyncio.gather(bad, submit(channel), return_exceptions=True)
     assert isinstance(failed, errors.InvalidInputError)
     assert (await future).metrics["step"] == 1.0
-
-
-async def test_a_failure_that_comes_with_the_cancellation_is_not_heard_of_again(
-    channel: Channel,
-    trainer: Any,
-    reply: Any,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def on_submit(_request: Any) -> Any:
-        return reply(422)
-
-    trainer.on_submit = on_submit
-    call = asyncio.create_task(submit(channel))
-    await asyncio.sleep(0)
-    refuse = channel_module._refuse
-
-    def refuse_and_cancel(submission: Any, error: Exception) -> None:
-        refuse(submission, error)
-        call.cancel()
-
-    monkeypatch.setattr(channel_module, "_refuse", refuse_and_cancel)
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    gc.collect()
-    assert "never retrieved" not in caplog.text
 
 
 # ---------------------------------------------------------------- retries
