@@ -27,7 +27,7 @@ from loops_sdk.errors import (
     RequestTimeoutError,
 )
 
-__all__ = ["ErrorForm", "Server", "application", "json_reply", "query", "read_body", "read_request"]
+__all__ = ["ErrorForm", "Handler", "Server", "application", "json_reply", "query", "read_body", "read_request"]
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

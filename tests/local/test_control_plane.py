@@ -249,6 +249,34 @@ async def test_a_create_that_cannot_be_launched_leaves_an_ended_run(tmp_path: Pa
     assert [run["status"]["name"] for run in (await plane.get("runs"))["runs"]] == ["INACTIVE"]
 
 
+async def test_on_a_full_machine_what_has_been_idle_longest_gives_way(tmp_path: Path, serve: Serve) -> None:
+    storage, launcher = Storage.create(tmp_path), Launcher(most=4)
+    peer = await serve(ControlPlane(storage, launcher, api_key=KEY).app)
+    plane = Plane(peer, launcher, storage, storage.new_session())
+    sampled, trained = await plane.run(), await plane.run()
+    plane.save(trained["id"], "weights", "kept")
+    for server in launcher.launched.values():
+        server.idle = 500.0
+    launcher.launched[sampled["sampler"]["id"]].idle = 3.0  # its trainer rests, but it is in use
+    third = await plane.run()
+    assert third["status"]["name"] == "ACTIVE"
+    states = {run["id"]: run["status"]["name"] for run in (await plane.get("runs"))["runs"]}
+    assert states == {sampled["id"]: "ACTIVE", trained["id"]: "INACTIVE", third["id"]: "ACTIVE"}
+    assert len((await plane.get("checkpoints", run_id=trained["id"]))["checkpoints"]) == 1
+    refused = await plane.create("trainers")
+    assert refused.status == 409
+
+
+async def test_an_idle_sampler_of_its_own_gives_way_too(tmp_path: Path, serve: Serve) -> None:
+    storage, launcher = Storage.create(tmp_path), Launcher(most=1)
+    peer = await serve(ControlPlane(storage, launcher, api_key=KEY).app)
+    plane = Plane(peer, launcher, storage, storage.new_session())
+    sampler = (await plane.create("samplers")).json["sampler"]
+    launcher.launched[sampler["id"]].idle = 61.0
+    assert (await plane.run("trainers"))["status"]["name"] == "ACTIVE"
+    assert (await plane.get(f"samplers/{sampler['id']}"))["sampler"]["status"]["name"] == "INACTIVE"
+
+
 async def test_clients_that_come_by_another_name_are_told_that_name(tmp_path: Path, serve: Serve) -> None:
     storage, launcher = Storage.create(tmp_path), Launcher()
     peer = await serve(ControlPlane(storage, launcher, api_key=KEY, host="0.0.0.0").app)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-__all__ = ["Deployed", "Launcher", "State"]
+from loops_sdk.errors import BadRequestError
+
+__all__ = ["Deployed", "Full", "Launcher", "State"]
 
 State = Literal["starting", "ready", "failed", "stopped"]
+
+
+class Full(BadRequestError):
+    """As many trainers and samplers run as may."""
 
 
 class Deployed(Protocol):
@@ -20,6 +26,11 @@ class Deployed(Protocol):
     @property
     def state(self) -> State:
         """``starting`` until it answers its ``/health`` with 200; ``failed`` when it died or could not load."""
+        ...
+
+    @property
+    def idle(self) -> float:
+        """Seconds since a client last asked anything of it, give or take a few; since its start when none has."""
         ...
 
 
@@ -40,7 +51,8 @@ class Launcher(Protocol):
         """Start the trainer of a recorded run. Returns when it listens; it becomes ready later.
 
         Raises:
-            LoopsError: it cannot be started, or too many are running.
+            Full: as many are running as may.
+            LoopsError: it cannot be started.
         """
         ...
 
@@ -48,7 +60,8 @@ class Launcher(Protocol):
         """Start a recorded sampler. Returns when it listens; it becomes ready later.
 
         Raises:
-            LoopsError: it cannot be started, or too many are running.
+            Full: as many are running as may.
+            LoopsError: it cannot be started.
         """
         ...
 

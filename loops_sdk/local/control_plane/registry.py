@@ -5,13 +5,15 @@ Records outlive the deployment, in its data directory; who serves them does not.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import attrs
 
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
 from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
-from loops_sdk.local.control_plane.launcher import Deployed, Launcher
+from loops_sdk.local.control_plane.launcher import Deployed, Full, Launcher
 from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage, new_id
 from loops_sdk.types import CheckpointPath
 
@@ -20,6 +22,10 @@ __all__ = ["Registry"]
 _RANK = 64
 _MOST_RANK = 1024
 _MOST_SEED = 2**63 - 1
+#: When the machine is full, a run or sampler of which nobody has asked anything for this many seconds gives way.
+_GIVES_WAY_AFTER = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -48,7 +54,7 @@ class Registry:
         run = _run_record(body)
         self.storage.write_run(run)
         try:
-            self._trainers[run.id] = await self.launcher.launch_trainer(run.id)
+            self._trainers[run.id] = await self._launched(self.launcher.launch_trainer, run.id)
             if with_sampler:
                 await self._launch_sampler(self._paired(run, body.max_seq_len))
         except BaseException:
@@ -104,7 +110,7 @@ class Registry:
 
     async def _launch_sampler(self, sampler: SamplerRecord) -> SamplerRecord:
         self.storage.write_sampler(sampler)
-        self._samplers[sampler.id] = await self.launcher.launch_sampler(sampler.id)
+        self._samplers[sampler.id] = await self._launched(self.launcher.launch_sampler, sampler.id)
         return sampler
 
     async def end_sampler(self, sampler_id: str) -> SamplerRecord:
@@ -135,6 +141,37 @@ class Registry:
         deployed = self._samplers.get(sampler.id)
         names = {"starting": "LOADING_MODEL", "ready": "ACTIVE", "failed": "FAILED", "stopped": "INACTIVE"}
         return "INACTIVE" if deployed is None else names[deployed.state]
+
+    # ------------------------------------------------------------ room on the machine
+
+    async def _launched(self, launch: Callable[[str], Awaitable[Deployed]], name: str) -> Deployed:
+        while True:
+            try:
+                return await launch(name)
+            except Full:
+                if not await self._end_the_idlest():
+                    raise
+
+    async def _end_the_idlest(self) -> bool:
+        """End the run, or the sampler of its own, that has been idle longest; its checkpoints stay.
+
+        Scripts end without a word, so what they left running must not keep the next one out.
+        """
+        ends: list[tuple[float, str, Callable[[str], Awaitable[object]]]] = []
+        for run in self.storage.runs():
+            if (trainer := self.trainer(run)) is not None:
+                paired = self.sampler_of(run.id)
+                served_by = (trainer, self._samplers.get(paired.id) if paired else None)
+                ends.append((min(one.idle for one in served_by if one is not None), run.id, self.end_run))
+        for sampler in self.storage.samplers():
+            if sampler.run_id is None and self.sampler_port(sampler) is not None:
+                ends.append((self._samplers[sampler.id].idle, sampler.id, self.end_sampler))
+        idle, name, end = max(ends, key=lambda one: one[0], default=(0.0, "", self.end_run))
+        if idle < _GIVES_WAY_AFTER:
+            return False
+        _log.warning("%s, idle for %.0f s, is ended to make room; its checkpoints stay", name, idle)
+        await end(name)
+        return True
 
     # ------------------------------------------------------------ what may be asked for
 

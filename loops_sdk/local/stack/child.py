@@ -19,11 +19,13 @@ from aiohttp import web
 
 from loops_sdk._wire.codec import structure
 from loops_sdk.errors import DeploymentFailedError, LoopsError
-from loops_sdk.local.serving import Server
+from loops_sdk.local.serving import Handler, Server
 from loops_sdk.local.stack.leash import Leash
 from loops_sdk.local.storage import Storage
 
-__all__ = ["Child", "Settings", "run"]
+__all__ = ["Child", "Settings", "Use", "run"]
+
+_REPORT_EVERY = 5.0
 
 
 @attrs.frozen
@@ -41,6 +43,29 @@ class Settings:
     max_seq_len: int | None = None
 
 
+class Use:
+    """Whether clients ask anything of a server. A request that waits for its answer is use for as long as it waits."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+        self._under_way = 0
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count a request from its beginning to its end."""
+        self._begun += 1
+        self._under_way += 1
+        try:
+            return await handler(request)
+        finally:
+            self._under_way -= 1
+
+    def since_last_look(self) -> bool:
+        """Whether there was any since this was last asked."""
+        begun, self._begun = self._begun, 0
+        return begun > 0 or self._under_way > 0
+
+
 @attrs.frozen
 class Child:
     """A child process from the inside."""
@@ -52,13 +77,23 @@ class Child:
     @asynccontextmanager
     async def listening(self, app: web.Application, *, cancel_on_disconnect: bool) -> AsyncIterator[None]:
         """Serve `app` and tell the parent where."""
+        use = Use()
+        app.middlewares.insert(0, use.count)
         server = Server(app, host=self.settings.host, cancel_on_disconnect=cancel_on_disconnect)
         await server.start()
         try:
             self.leash.report("listening", port=server.port)
+            reporting = asyncio.create_task(self._report(use))
             yield
+            reporting.cancel()
         finally:
             await server.aclose()
+
+    async def _report(self, use: Use) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            if use.since_last_look():
+                self.leash.report("used")
 
     async def load(self, function: str, **options: Any) -> Any:
         """The engine, loaded in a thread, so that the server answers meanwhile."""

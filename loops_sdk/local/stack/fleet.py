@@ -11,8 +11,7 @@ from typing import Literal, cast
 
 import attrs
 
-from loops_sdk.errors import BadRequestError
-from loops_sdk.local.control_plane import Deployed
+from loops_sdk.local.control_plane import Deployed, Full
 from loops_sdk.local.stack.child import Settings
 from loops_sdk.local.stack.process import Process
 from loops_sdk.local.storage import Storage
@@ -96,8 +95,10 @@ class Fleet:
     async def _launch(self, kind: Kind) -> Process:
         self._processes = [process for process in self._processes if not process.ended]
         if len(self._processes) >= self._most:
-            text = f"this deployment runs {self._most} trainers and samplers already; deactivate a run first"
-            raise BadRequestError(text, status=409)
+            text = (
+                f"this deployment runs {self._most} trainers and samplers already, all in use; deactivate a run first"
+            )
+            raise Full(text, status=409)
         self._count += 1
         name = f"{kind}-{self._count}"
         process = Process(

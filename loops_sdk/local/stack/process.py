@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Process:
         self._listener: asyncio.Task[None] | None = None
         self._heard: dict[str, dict[str, Any]] = {}
         self._news = asyncio.Event()
+        self._used_at = time.monotonic()
         self._stopping = False
         self._ended = False
 
@@ -60,6 +62,11 @@ class Process:
     def port(self) -> int:
         """Where it listens."""
         return int(self._heard["listening"]["port"])
+
+    @property
+    def idle(self) -> float:
+        """Seconds since a client last asked anything of it, give or take a few; since its start when none has."""
+        return time.monotonic() - self._used_at
 
     @property
     def ended(self) -> bool:
@@ -141,6 +148,8 @@ class Process:
         while line := await process.stdout.readline():
             report = orjson.loads(line)
             self._heard[report["event"]] = report
+            if report["event"] in ("listening", "used"):
+                self._used_at = time.monotonic()
             self._tell()
         await process.wait()
         if not self._stopping:

@@ -6,14 +6,14 @@ import itertools
 
 import attrs
 
-from loops_sdk.errors import BadRequestError
-from loops_sdk.local.control_plane import Deployed, State
+from loops_sdk.local.control_plane import Deployed, Full, State
 
 
 @attrs.define(eq=False)
 class Server:
     port: int
     state: State = "starting"
+    idle: float = 0.0
 
 
 class Launcher:
@@ -32,8 +32,8 @@ class Launcher:
         return self._launch(sampler_id)
 
     def _launch(self, name: str) -> Server:
-        if len(self.launched) >= self._most:
-            raise BadRequestError("too many", status=409)
+        if sum(server.state != "stopped" for server in self.launched.values()) >= self._most:
+            raise Full("too many", status=409)
         self.launched[name] = Server(next(self._ports))
         return self.launched[name]
 

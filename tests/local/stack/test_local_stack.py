@@ -17,6 +17,7 @@ import pytest
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
 from loops_sdk.local import LocalStack
+from loops_sdk.local.control_plane import registry
 
 from ..conftest import DOUBLES, batch, until
 from .deployment import Client
@@ -96,6 +97,18 @@ async def test_a_second_run_gets_processes_of_its_own_and_there_is_a_bound(sessi
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.ask("GET", first["base_url"] + "/health")
         assert (await client.run())["status"] == {"name": "ACTIVE"}
+
+
+async def test_a_new_run_takes_the_place_of_an_idle_one(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with local_stack(max_processes=2) as stack:
+        client = Client(stack, session)
+        first = await client.run("trainers")
+        monkeypatch.setattr(registry, "_GIVES_WAY_AFTER", 0.0)
+        assert (await client.run("trainers"))["status"] == {"name": "ACTIVE"}
+        _, ended = await client.ask("GET", f"/v1/loops/runs/{first['id']}")
+        assert ended["run"]["status"] == {"name": "INACTIVE"}
 
 
 async def test_a_child_that_is_killed_is_reported(

@@ -1,0 +1,65 @@
+"""A child knows whether it is in use, and its parent hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from loops_sdk.local.serving import Server
+from loops_sdk.local.stack.child import Use
+from loops_sdk.local.stack.process import Process
+
+
+async def test_a_request_is_use_from_its_beginning_to_its_end() -> None:
+    use, begun, finish = Use(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        begun.set()
+        await finish.wait()
+        return web.Response()
+
+    app = web.Application(middlewares=[use.count])
+    app.router.add_get("/", slow)
+    server = Server(app)
+    await server.start()
+    try:
+        assert not use.since_last_look()
+        async with asyncio.timeout(5), aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+            asking = group.create_task(session.get(f"http://127.0.0.1:{server.port}/"))
+            await begun.wait()
+            assert use.since_last_look()
+            assert use.since_last_look()  # still waiting for its answer
+            finish.set()
+            (await asking).release()
+        assert not use.since_last_look()
+    finally:
+        await server.aclose()
+
+
+class _Child:
+    """What `Process` sees of a child whose reports the test writes."""
+
+    def __init__(self) -> None:
+        self.stdout = asyncio.StreamReader()
+        self.returncode = None
+
+    async def wait(self) -> int:
+        return 0
+
+
+async def test_the_parent_hears_of_use(tmp_path: Path) -> None:
+    trainer = Process("trainer 1", "module", log=tmp_path / "log", data_dir=tmp_path, temporary=False)
+    talking = _Child()
+    listening = asyncio.create_task(trainer._listen(talking))  # type: ignore[arg-type]
+    trainer._used_at -= 90
+    assert trainer.idle >= 90
+    talking.stdout.feed_data(b'{"event":"used"}\n')
+    while "used" not in trainer._heard:
+        await trainer._news.wait()
+    assert trainer.idle < 90
+    trainer._stopping = True
+    talking.stdout.feed_eof()
+    await listening
