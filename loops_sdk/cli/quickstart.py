@@ -15,12 +15,13 @@ import click
 import orjson
 from rich.console import Console
 
-from loops_sdk import AdamParams, Datum, SamplingParams, ServiceClient, TrainingClient
+from loops_sdk import AdamParams, Datum, SamplingClient, SamplingParams, ServiceClient, TrainingClient
 from loops_sdk.cli.conversations import Message, learned_tokens, prompt_tokens, read, to_datum
 from loops_sdk.cli.deployment import deployment_options, started
 
 _DATA = "pebble_island"
 _BAR = 40
+_SHOWN = 3
 
 
 @attrs.frozen
@@ -36,10 +37,10 @@ class Lesson:
 
 @click.command()
 @deployment_options
-@click.option("--steps", default=40, show_default=True, type=click.IntRange(min=1), help="Optimizer steps.")
+@click.option("--steps", default=50, show_default=True, type=click.IntRange(min=1), help="Optimizer steps.")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="Examples per step.")
 @click.option(
-    "--learning-rate", default=3e-3, show_default=True, type=click.FloatRange(min=0), help="Adam's step size."
+    "--learning-rate", default=5e-3, show_default=True, type=click.FloatRange(min=0), help="Adam's step size."
 )
 @click.option("--rank", default=16, show_default=True, type=click.IntRange(min=1), help="Rank of the LoRA adapter.")
 @click.option(
@@ -87,34 +88,36 @@ class _Tour:
         """Look, train, look again."""
         self._tokenizer = await self._training.get_tokenizer_async()
         train, held_out = _read("train"), _read("held_out")
-        self._console.print(
-            f"  {len(train)} questions to learn from, {len(held_out)} held out; see loops_sdk/examples/data\n"
-        )
+        self._console.print(f"  {len(train)} questions to learn from, {len(held_out)} others held out\n")
         exam = [to_datum(self._tokenizer, messages) for messages in held_out]
-        question = held_out[0][:-1]
-        before, answer_before = await self._look("before", exam, question)
+        questions = [messages[:-1] for messages in held_out[:: len(held_out) // _SHOWN][:_SHOWN]]
+        before, answers_before = await self._look("before", exam, questions)
         losses = await self._train([to_datum(self._tokenizer, messages) for messages in train])
-        after, answer_after = await self._look("after", exam, question)
+        after, answers_after = await self._look("after", exam, questions)
         self._console.print(
             f"\n[bold]held-out loss fell by {1 - after / before:.0%}[/], from {before:.3f} to {after:.3f}"
         )
         return {
             "held_out_loss_before": before,
             "held_out_loss_after": after,
-            "completion_before": answer_before,
-            "completion_after": answer_after,
+            "completions_before": answers_before,
+            "completions_after": answers_after,
             "train_losses": losses,
         }
 
-    async def _look(self, when: str, exam: list[Datum], question: list[Message]) -> tuple[float, str]:
+    async def _look(self, when: str, exam: list[Datum], questions: list[list[Message]]) -> tuple[float, list[str]]:
         loss = (await (await self._training.forward_async(exam))).loss / learned_tokens(exam)
         sampler = await (await self._training.save_weights_and_get_sampling_client_async(when))
+        answers = await asyncio.gather(*[self._answer(sampler, question) for question in questions])
+        self._console.print(f"[bold]{when}[/]: loss {loss:.3f} nats per token on the held-out questions")
+        for question, answer in zip(questions, answers, strict=True):
+            self._console.print(f"  Q: {question[-1]['content']}\n  A: {answer}", markup=False)
+        return loss, answers
+
+    async def _answer(self, sampler: SamplingClient, question: list[Message]) -> str:
         prompt = prompt_tokens(self._tokenizer, question)
         result = await sampler.sample_async(prompt, sampling_params=SamplingParams(temperature=0.0, max_tokens=60))
-        answer = str(self._tokenizer.decode(result.sequences[0].tokens, skip_special_tokens=True)).strip()
-        self._console.print(f"[bold]{when}[/]: held-out loss {loss:.3f} nats per token")
-        self._console.print(f"  question: {question[-1]['content']}\n  answer:   {answer}", markup=False)
-        return loss, answer
+        return str(self._tokenizer.decode(result.sequences[0].tokens, skip_special_tokens=True)).strip()
 
     async def _train(self, data: list[Datum]) -> list[float]:
         """Each step is submitted while the one before it runs: the trainer never waits for us."""
