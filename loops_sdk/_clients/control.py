@@ -118,9 +118,13 @@ class ControlPlane:
             await asyncio.sleep(_LOOK_AGAIN)
 
     def _trusted_run(self, run: Run) -> Run:
-        self._network.transport.trust(run.base_url, named_by=self.base_url)
-        if run.sampler is not None:
-            self._trusted(run.sampler)
+        try:
+            self._network.transport.trust(run.base_url, named_by=self.base_url)
+            if run.sampler is not None:
+                self._trusted(run.sampler)
+        except LoopsError as error:
+            error.add_context(session_id=run.session_id, run_id=run.id)
+            raise
         return run
 
     def _trusted(self, sampler: Sampler) -> Sampler:

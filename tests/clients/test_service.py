@@ -245,8 +245,9 @@ async def test_the_key_is_not_sent_where_it_must_not_go(client: ServiceClient, s
         return reply(200, {"run": service.make_run(with_sampler=False, base_url="http://trainer.elsewhere.co")})
 
     service.on[CREATE] = far
-    with pytest.raises(errors.ProtocolError, match="not https: the key is not sent there"):
+    with pytest.raises(errors.ProtocolError, match="not https: the key is not sent there") as caught:
         await create(client)
+    assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
 
 
 # ---------------------------------------------------------------- readiness
