@@ -104,7 +104,7 @@ class Caller:
                 error.add_context(operation=endpoint.name, url=url, attempts=attempt, elapsed=elapsed)
                 if wait is None:
                     raise
-                self.emit(RequestRetried(endpoint.name, url, attempt, wait, str(error)))
+                self.emit(RequestRetried(endpoint.name, url, attempt, wait, error.message))
                 await self.transport.pause(wait)
 
     async def _once(

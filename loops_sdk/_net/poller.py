@@ -187,7 +187,7 @@ class Poller:
             return
         wait = max(0.0, (source.polling.wake_at(now) or now) - now)
         self._emit(
-            RequestRetried(f"retrieve {record.operation}", source.url, source.polling.failures, wait, str(error))
+            RequestRetried(f"retrieve {record.operation}", source.url, source.polling.failures, wait, error.message)
         )
 
     def _expired(self, source: Source, record: Record[Any]) -> None:

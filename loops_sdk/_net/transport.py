@@ -196,7 +196,7 @@ class Transport:
             return _failed("unreachable", url, f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s")
         if isinstance(error, TimeoutError):
             return RequestTimeoutError(f"no answer from {origin(url)} within {timeout:g} s", url=url)
-        return _failed(_code(error), url, str(error) or type(error).__name__)
+        return _failed(_code(error), url, _cause(error))
 
 
 def _code(error: Exception) -> str:
@@ -207,8 +207,14 @@ def _code(error: Exception) -> str:
     return "unreachable" if isinstance(error, aiohttp.ClientConnectorError) else "reset"
 
 
+def _cause(error: Exception) -> str:
+    """What the operating system or TLS said, without aiohttp's repetition of the address."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return str(inner) or type(inner).__name__
+
+
 _MEANING = {
-    "dns": "the host name {place} does not resolve",
+    "dns": "the host name of {place} does not resolve",
     "tls": "no TLS connection to {place}",
     "unreachable": "no server answers at {place}",
     "reset": "{place} broke the connection",

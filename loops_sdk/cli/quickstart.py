@@ -35,7 +35,7 @@ class Lesson:
     seed: int
 
 
-@click.command()
+@click.command(short_help="The first minute: a model learns while you watch.")
 @deployment_options
 @click.option("--steps", default=50, show_default=True, type=click.IntRange(min=1), help="Optimizer steps.")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="Examples per step.")

@@ -14,7 +14,10 @@ from rich.console import Console
 from loops_sdk.cli.deployment import deployment_options, started
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    short_help="A script against a deployment on this machine.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @deployment_options
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

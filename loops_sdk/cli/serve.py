@@ -13,7 +13,7 @@ from rich.console import Console
 from loops_sdk.cli.deployment import deployment_options, started
 
 
-@click.command()
+@click.command(short_help="A deployment on this machine until Ctrl-C.")
 @deployment_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=0, help="Port of the control plane.  [default: any free one]")

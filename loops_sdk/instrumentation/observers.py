@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from loops_sdk.instrumentation.events import Event, OperationFinished, RequestRetried
+from loops_sdk.instrumentation.events import Event, RequestRetried
 
 __all__ = ["Emit", "Observer", "log_events", "tell"]
 
@@ -16,9 +16,12 @@ _log = logging.getLogger("loops_sdk")
 
 
 def log_events(event: Event) -> None:
-    """Log retries and failed operations as warnings of the logger ``loops_sdk``, everything else at debug level."""
-    bad = isinstance(event, RequestRetried) or (isinstance(event, OperationFinished) and event.error is not None)
-    _log.log(logging.WARNING if bad else logging.DEBUG, "%s", event)
+    """Log to ``loops_sdk``: retries as warnings, everything else at debug level. A failure is told by its exception."""
+    if isinstance(event, RequestRetried):
+        told = (event.operation, event.attempt, event.wait, event.error)
+        _log.warning("%s: attempt %d failed, the next follows in %.1f s: %s", *told)
+    else:
+        _log.debug("%s", event)
 
 
 def tell(observers: Sequence[Observer]) -> Emit:

@@ -57,10 +57,11 @@ def test_an_observer_may_end_the_program() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_what_goes_wrong_is_a_warning_in_the_log(event: Event, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_retry_is_a_warning_in_the_log_and_a_failure_is_left_to_its_exception(
+    event: Event, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "loops_sdk")
     log_events(event)
     (record,) = caplog.records
-    bad = isinstance(event, RequestRetried) or getattr(event, "error", None) is not None
-    assert record.levelno == (logging.WARNING if bad else logging.DEBUG)
+    assert record.levelno == (logging.WARNING if isinstance(event, RequestRetried) else logging.DEBUG)
     assert event.operation in record.message

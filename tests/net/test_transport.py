@@ -207,7 +207,7 @@ async def test_a_name_that_does_not_resolve(transport: Transport, monkeypatch: p
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     with pytest.raises(
-        ConnectionFailedError, match=r"^the host name https://api.nowhere.co:443 does not resolve"
+        ConnectionFailedError, match=r"^the host name of https://api.nowhere.co:443 does not resolve"
     ) as caught:
         await transport.request("GET", "https://api.nowhere.co/x", timeout=5)
     assert caught.value.code == "dns"
