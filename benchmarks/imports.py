@@ -31,7 +31,9 @@ print(json.dumps([seconds * 1e3, len(sys.modules), rss / 1024]))
 def probe(statement: str) -> list[float]:
     """Milliseconds, number of modules and peak RSS in MiB of one statement in a fresh interpreter."""
     command = [sys.executable, "-c", PROBE.format(statement=statement)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    # With bytecode, as installed packages have it: else every interpreter would compile our sources anew.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=env)
     return [float(value) for value in json.loads(done.stdout)]
 
 

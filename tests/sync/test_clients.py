@@ -158,10 +158,10 @@ def test_the_constructor_opens_the_session(stack: LocalStack) -> None:
 def test_a_session_that_does_not_open_leaves_nothing() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        kept = len(portal()._kept)
+        kept = set(portal()._kept)
         with pytest.raises(ConnectionFailedError, match="no server answers"):
             ServiceClient(api_key="k", base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
-    assert len(portal()._kept) == kept
+    assert set(portal()._kept) <= kept  # older clients may have been collected meanwhile
 
 
 def test_a_closed_client_refuses(stack: LocalStack, datum: Datum) -> None:
