@@ -6,6 +6,7 @@ The ratio that counts is `import loops_sdk` over `import aiohttp, attrs, cattrs,
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
