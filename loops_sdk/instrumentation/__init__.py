@@ -3,6 +3,7 @@
 from loops_sdk.instrumentation.events import (
     Event,
     OperationFinished,
+    OperationMeasured,
     OperationSubmitted,
     RequestRetried,
     SampleFinished,
@@ -14,6 +15,7 @@ __all__ = [
     "Event",
     "Observer",
     "OperationFinished",
+    "OperationMeasured",
     "OperationSubmitted",
     "RequestRetried",
     "SampleFinished",
