@@ -37,7 +37,7 @@ class OperationFinished(Event):
 
 @attrs.frozen
 class OperationMeasured(Event):
-    """The numbers in the result of `forward`, `forward_backward` or `optim_step`, told as soon as it arrived: what curves
+    """The numbers in the result of `forward`, `forward_backward` or `optim_step`, told when it arrives: what curves
     are drawn from.
 
     Results may overtake one another. `steps` says where one belongs: all passes of one value, and the `optim_step` of
