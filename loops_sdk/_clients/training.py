@@ -25,7 +25,8 @@ from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import ForwardBackwardBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
-from loops_sdk.instrumentation import Emit, OperationMeasured
+from loops_sdk.instrumentation import Emit, OperationMeasured, tell
+from loops_sdk.instrumentation.wandb_observer import WandbObserver
 from loops_sdk.types import (
     AdamParams,
     Checkpoint,
@@ -152,6 +153,12 @@ class TrainingClient:
         self._stages: set[asyncio.Task[Any]] = set()
         self._emit: Emit = network.caller.emit
         self._steps_called = 0
+        self._recorder: WandbObserver | None = None
+
+    def _record(self, recorder: WandbObserver) -> None:
+        """Draw the curves of this client, and of no other one of the same service, until it is closed."""
+        self._recorder = recorder
+        self._emit = tell((self._emit, recorder))
 
     def __repr__(self) -> str:
         return f"<TrainingClient {self._info.base_model} run={self._run_id} {self._channel!r}>"
@@ -221,7 +228,7 @@ class TrainingClient:
 
         def stepped(response: OptimStepResponse) -> None:
             self._stepped(response)
-            measure({"learning_rate": adam_params.learning_rate, **response.metrics})
+            measure({"learning_rate": float(adam_params.learning_rate), **response.metrics})
 
         return await self._channel.submit(endpoints.OPTIM_STEP, OptimStepBody(adam_params), on_result=stepped)
 
@@ -374,13 +381,16 @@ class TrainingClient:
 
     async def aclose(self) -> None:
         """Stop sending and waiting. Operations that the trainer has accepted go on; futures that wait fail with
-        `ClientClosedError`. The connections of a service stay open for its other clients."""
+        `ClientClosedError`. The connections of a service stay open for its other clients. A Weights & Biases run is
+        finished, which waits up to a minute until it is written."""
         for stage in list(self._stages):
             stage.cancel()
         await asyncio.gather(*self._stages, return_exceptions=True)
         await self._channel.aclose()
         if self._owned:
             await self._network.aclose()
+        if self._recorder is not None:
+            await self._recorder.aclose()
 
     async def __aenter__(self) -> Self:
         return self

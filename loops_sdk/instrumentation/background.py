@@ -6,23 +6,28 @@ done with the events.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Protocol
 
 from loops_sdk.instrumentation.events import Event
 
 __all__ = ["Background", "Sink"]
 
+#: Seconds that closing waits: uploading the last rows may take a while.
+_PATIENCE = 60.0
+
 _log = logging.getLogger("loops_sdk")
 
 
 class Sink(Protocol):
-    """What the thread calls: `open` first, `write` for every event, `close` last, also after one of the others failed."""
+    """What the thread calls: `open` first, `write` for every event, `close` last, whatever failed before."""
 
     def open(self) -> None: ...
 
@@ -51,6 +56,7 @@ class Background:
         self._closed = False
         self._failed = False
         self._overflowed = False
+        self._over: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name=f"loops_sdk {name}", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -66,22 +72,42 @@ class Background:
         if first:
             _log.warning("%s does not keep up: events are dropped", self._name)
 
-    def close(self, timeout: float = 60.0) -> None:
+    def close(self, timeout: float = _PATIENCE) -> None:
         """Wait until everything that was put is written and the sink is closed, `timeout` seconds at most."""
+        first = self._end()
+        self._thread.join(timeout)
+        self._after(first, timeout)
+
+    async def aclose(self, timeout: float = _PATIENCE) -> None:
+        """`close` for an event loop. No executor takes part: there is none left when the interpreter exits."""
+        first = self._end()
+        await asyncio.wait([asyncio.wrap_future(self._over)], timeout=timeout)
+        self._after(first, timeout)
+
+    def _end(self) -> bool:
         with self._changed:
             first, self._closed = not self._closed, True
             self._changed.notify()
-        self._thread.join(timeout)
-        atexit.unregister(self.close)
-        if first and self._thread.is_alive():
+        return first
+
+    def _after(self, first: bool, timeout: float) -> None:
+        if self._over.done():
+            self._thread.join()
+            atexit.unregister(self.close)
+        elif first:
             _log.warning("%s did not finish within %g s; it is left to itself", self._name, timeout)
 
     def _run(self) -> None:
-        self._attempt(self._write_all)
-        self._attempt(self._sink.close)
+        try:
+            self._attempt(self._write_all)
+            self._attempt(self._sink.close)
+        finally:
+            self._over.set_result(None)
 
     def _write_all(self) -> None:
         self._sink.open()
+        atexit.unregister(self.close)  # a library that came with it may clear up at exit, which must come after this
+        atexit.register(self.close)
         while (item := self._next()) is not None:
             self._sink.write(*item)
 
