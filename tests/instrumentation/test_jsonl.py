@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -123,6 +126,19 @@ def test_a_pipe_that_nobody_reads_stops_nobody(tmp_path: Path, caplog: pytest.Lo
     assert caplog.records == []
 
 
+def test_a_program_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
+    code = """if True:
+        import sys
+        from loops_sdk.instrumentation import JsonlObserver, OperationFinished
+        observer = JsonlObserver(sys.argv[1])
+        for number in range(1000):
+            observer(OperationFinished("forward", str(number), 1.0))
+    """
+    path = tmp_path / "events.jsonl"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    assert [line["operation_id"] for line in read(path)] == [str(number) for number in range(1000)]
+
+
 # ---------------------------------------------------------------- the thread behind it
 
 
@@ -161,6 +177,22 @@ def test_closing_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     background.close(timeout=0.01)
     sink.go.set()
     background.close()
+    assert [record.message for record in caplog.records] == [
+        "the slow one did not finish within 0.01 s; it is left to itself"
+    ]
+
+
+async def test_closing_on_an_event_loop_is_bounded_and_lets_others_run(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Slow()
+    background = Background("the slow one", sink)
+    background.put(Event("forward"))
+    await background.aclose(timeout=0.01)
+    closing = asyncio.create_task(background.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    sink.go.set()
+    await closing
+    assert sink.written == 1
     assert [record.message for record in caplog.records] == [
         "the slow one did not finish within 0.01 s; it is left to itself"
     ]
