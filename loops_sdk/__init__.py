@@ -56,6 +56,7 @@ from loops_sdk.types import (
     SamplingParams,
     SaveWeightsResponse,
     TensorData,
+    WandbConfig,
 )
 
 __all__ = [
@@ -104,6 +105,7 @@ __all__ = [
     "TrainingClient",
     "UnknownRequestError",
     "UnretrievedErrorWarning",
+    "WandbConfig",
     "WeightsNotReadyError",
     "from_dict",
     "to_dict",

@@ -14,7 +14,8 @@ from loops_sdk._net.network import Network
 from loops_sdk._wire.bodies import CreateRunBody
 from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError
 from loops_sdk.instrumentation import Observer
-from loops_sdk.types import Checkpoint, GetInfoResponse
+from loops_sdk.instrumentation.wandb_observer import WandbObserver
+from loops_sdk.types import Checkpoint, GetInfoResponse, WandbConfig
 from loops_sdk.types._checks import check_int, check_number, check_text
 from loops_sdk.types.checkpoints import check_name
 
@@ -102,6 +103,7 @@ class ServiceClient:
         seed: int | None = None,
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
         *,
         max_seq_len: int | None = None,
         replicas: int | None = None,
@@ -118,6 +120,9 @@ class ServiceClient:
             seed: seed of the adapter's initial weights; `None` lets the trainer draw one.
             timeout: seconds that provisioning may take; later, that each operation may take in its turn.
             ready_timeout: seconds to wait until the trainer (and, when it is needed, the sampler) is up.
+            wandb_config: draw losses, metrics, learning rate, tokens per second and policy version against the
+                optimizer step with Weights & Biases, in a run of this client's own that ends when it is closed. What
+                goes wrong there is one warning in the log, and never an error here.
             max_seq_len: longest sequence in tokens; default: what the model supports.
             replicas: data-parallel copies of the trainer; default: the service's.
             name: name of the run; default: the service's.
@@ -146,6 +151,8 @@ class ServiceClient:
             check_number(argument, seconds, above=0)
         if name is not None:
             check_name("name", name)
+        if not (wandb_config is None or isinstance(wandb_config, WandbConfig)):
+            raise InvalidInputError(f"wandb_config: expected WandbConfig or None, got {type(wandb_config).__name__}")
         warm = _warm_start() if with_sampler is None else with_sampler
         await self.open_async()
         body = CreateRunBody(
@@ -173,6 +180,8 @@ class ServiceClient:
             publish_timeout=publish_timeout,
         )
         self._clients.append(client)
+        if wandb_config is not None:
+            client._record(WandbObserver(wandb_config, base_model=base_model, lora_rank=rank, run_id=run.id))
         return client
 
     async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
@@ -187,9 +196,11 @@ class ServiceClient:
     async def aclose(self) -> None:
         """Close every client made by this one and all connections. Runs and checkpoints stay as they are."""
         self._closed = True
-        for client in self._clients:
-            await client.aclose()
-        await self._network.aclose()
+        try:
+            for client in self._clients:
+                await client.aclose()
+        finally:
+            await self._network.aclose()
 
     async def __aenter__(self) -> Self:
         try:

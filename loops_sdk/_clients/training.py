@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from loops_sdk._clients.control import ControlPlane
@@ -24,6 +25,8 @@ from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import ForwardBackwardBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
+from loops_sdk.instrumentation import Emit, OperationMeasured, tell
+from loops_sdk.instrumentation.wandb_observer import WandbObserver
 from loops_sdk.types import (
     AdamParams,
     Checkpoint,
@@ -148,6 +151,14 @@ class TrainingClient:
         self._last_policy_version: int | None = None
         self._last_published: SaveWeightsResponse | None = None
         self._stages: set[asyncio.Task[Any]] = set()
+        self._emit: Emit = network.caller.emit
+        self._steps_called = 0
+        self._recorder: WandbObserver | None = None
+
+    def _record(self, recorder: WandbObserver) -> None:
+        """Draw the curves of this client, and of no other one of the same service, until it is closed."""
+        self._recorder = recorder
+        self._emit = tell((self._emit, recorder))
 
     def __repr__(self) -> str:
         return f"<TrainingClient {self._info.base_model} run={self._run_id} {self._channel!r}>"
@@ -212,8 +223,14 @@ class TrainingClient:
         """
         if not isinstance(adam_params, AdamParams):
             raise InvalidInputError(f"adam_params: expected AdamParams, got {type(adam_params).__name__}")
-        body = OptimStepBody(adam_params)
-        return await self._channel.submit(endpoints.OPTIM_STEP, body, on_result=self._stepped)
+        measure = self._measurement(endpoints.OPTIM_STEP)
+        self._steps_called += 1
+
+        def stepped(response: OptimStepResponse) -> None:
+            self._stepped(response)
+            measure({"learning_rate": float(adam_params.learning_rate), **response.metrics})
+
+        return await self._channel.submit(endpoints.OPTIM_STEP, OptimStepBody(adam_params), on_result=stepped)
 
     async def save_state_async(self, name: str, ttl_seconds: int | None = None) -> OperationFuture[SaveWeightsResponse]:
         """Save adapter, optimizer moments and step count as a checkpoint, from which training can be resumed.
@@ -364,13 +381,16 @@ class TrainingClient:
 
     async def aclose(self) -> None:
         """Stop sending and waiting. Operations that the trainer has accepted go on; futures that wait fail with
-        `ClientClosedError`. The connections of a service stay open for its other clients."""
+        `ClientClosedError`. The connections of a service stay open for its other clients. A Weights & Biases run is
+        finished, which waits up to a minute until it is written."""
         for stage in list(self._stages):
             stage.cancel()
         await asyncio.gather(*self._stages, return_exceptions=True)
         await self._channel.aclose()
         if self._owned:
             await self._network.aclose()
+        if self._recorder is not None:
+            await self._recorder.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -396,7 +416,27 @@ class TrainingClient:
             raise InvalidInputError(f"loss_fn_config: expected a dict or None, got {type(loss_fn_config).__name__}")
         config = None if loss_fn_config is None else _plain("loss_fn_config", loss_fn_config)
         size = sum(datum.model_input.length * (1 + len(datum.loss_fn_inputs)) for datum in batch)
-        return await self._channel.submit(endpoint, ForwardBackwardBody(batch, loss_fn, config), size=size)
+        tokens = sum(datum.model_input.length for datum in batch)
+        measure = self._measurement(endpoint)
+
+        def passed(output: ForwardBackwardOutput) -> None:
+            measure(output.metrics, output.loss, tokens)
+
+        body = ForwardBackwardBody(batch, loss_fn, config)
+        return await self._channel.submit(endpoint, body, size=size, on_result=passed)
+
+    def _measurement(self, endpoint: Endpoint[Any]) -> Callable[..., None]:
+        """What to call with the numbers of a result, for a call that is made now."""
+        called_at, steps = time.monotonic(), self._steps_called
+
+        def measure(metrics: Mapping[str, float], loss: float | None = None, tokens: int | None = None) -> None:
+            elapsed = time.monotonic() - called_at
+            version = self._last_policy_version
+            self._emit(
+                OperationMeasured(endpoint.name, self._run_id, steps, elapsed, dict(metrics), version, loss, tokens)
+            )
+
+        return measure
 
     async def _save(
         self, endpoint: Endpoint[SaveWeightsResponse], name: str, ttl_seconds: int | None

@@ -3,17 +3,21 @@
 from loops_sdk.instrumentation.events import (
     Event,
     OperationFinished,
+    OperationMeasured,
     OperationSubmitted,
     RequestRetried,
     SampleFinished,
 )
+from loops_sdk.instrumentation.jsonl import JsonlObserver
 from loops_sdk.instrumentation.observers import Emit, Observer, log_events, tell
 
 __all__ = [
     "Emit",
     "Event",
+    "JsonlObserver",
     "Observer",
     "OperationFinished",
+    "OperationMeasured",
     "OperationSubmitted",
     "RequestRetried",
     "SampleFinished",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["Event", "OperationFinished", "OperationSubmitted", "RequestRetried", "SampleFinished"]
+__all__ = ["Event", "OperationFinished", "OperationMeasured", "OperationSubmitted", "RequestRetried", "SampleFinished"]
 
 
 @attrs.frozen
@@ -33,6 +33,34 @@ class OperationFinished(Event):
     operation_id: str
     elapsed: float
     error: str | None = None
+
+
+@attrs.frozen
+class OperationMeasured(Event):
+    """The numbers in the result of `forward`, `forward_backward` or `optim_step`, told when it arrives: what curves
+    are drawn from.
+
+    Results may overtake one another. `steps` says where one belongs: all passes of one value, and the `optim_step` of
+    the same value, make one step of training.
+
+    Attributes:
+        run_id: the run of the client, if it has one.
+        steps: how many times `optim_step` had been called on the client before this call.
+        elapsed: seconds from the call to the result.
+        metrics: as the trainer gave them; those of `optim_step` always with its ``learning_rate``.
+        policy_version: number of optimizer steps as last heard from the trainer; after an `optim_step`, that step
+            included. `None` before anything was heard.
+        loss: the sum over all positions; `None` for `optim_step`.
+        tokens: number of positions in the batch; `None` for `optim_step`.
+    """
+
+    run_id: str | None
+    steps: int
+    elapsed: float
+    metrics: dict[str, float]
+    policy_version: int | None
+    loss: float | None = None
+    tokens: int | None = None
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ from loops_sdk.types.training import (
     LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
+    WandbConfig,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "Status",
     "TensorData",
     "User",
+    "WandbConfig",
 ]

@@ -81,6 +81,10 @@ def whole(*, low: int | None = None, high: int | None = None) -> Validator:
     return lambda _self, attribute, value: check_int(attribute.name, value, low=low, high=high)
 
 
+def text(*, most: int = 4096) -> Validator:
+    return lambda _self, attribute, value: check_text(attribute.name, value, most=most)
+
+
 def _bounds(low: float, high: float, above: float = -math.inf, below: float = math.inf) -> str:
     bounds = ((">", above), (">=", low), ("<", below), ("<=", high))
     return "a value " + " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from loops_sdk.types._checks import number
+from loops_sdk.types._checks import number, text
 from loops_sdk.types.tensors import TensorData
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LossFn",
     "OptimStepResponse",
     "SaveWeightsResponse",
+    "WandbConfig",
 ]
 
 #: The losses a trainer knows: supervised (`cross_entropy`) and policy-gradient ones.
@@ -104,3 +105,18 @@ class GetInfoResponse:
     base_model: str
     lora_rank: int
     max_seq_len: int | None = None
+
+
+@attrs.frozen
+class WandbConfig:
+    """Where the curves of a training client are drawn: one run of Weights & Biases per client.
+
+    Key, server and mode are wandb's own: ``wandb login`` or ``WANDB_API_KEY``, ``WANDB_BASE_URL``, ``WANDB_MODE``.
+
+    Args:
+        project: name of the project.
+        name: name of the run; `None` lets wandb choose one.
+    """
+
+    project: str = attrs.field(validator=text())
+    name: str | None = attrs.field(default=None, validator=attrs.validators.optional(text()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import loops_sdk
-from loops_sdk import Checkpoint
+from loops_sdk import Checkpoint, WandbConfig
 from loops_sdk.instrumentation import Observer
 from loops_sdk_sync._generated.training import TrainingClient
 from loops_sdk_sync._proxy import Proxy
@@ -60,6 +60,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         seed: int | None = None,
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
         *,
         max_seq_len: int | None = None,
         replicas: int | None = None,
@@ -76,6 +77,9 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
             seed: seed of the adapter's initial weights; `None` lets the trainer draw one.
             timeout: seconds that provisioning may take; later, that each operation may take in its turn.
             ready_timeout: seconds to wait until the trainer (and, when it is needed, the sampler) is up.
+            wandb_config: draw losses, metrics, learning rate, tokens per second and policy version against the
+                optimizer step with Weights & Biases, in a run of this client's own that ends when it is closed. What
+                goes wrong there is one warning in the log, and never an error here.
             max_seq_len: longest sequence in tokens; default: what the model supports.
             replicas: data-parallel copies of the trainer; default: the service's.
             name: name of the run; default: the service's.
@@ -99,6 +103,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 seed,
                 timeout,
                 ready_timeout,
+                wandb_config,
                 max_seq_len=max_seq_len,
                 replicas=replicas,
                 name=name,
@@ -115,6 +120,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         seed: int | None = None,
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
         *,
         max_seq_len: int | None = None,
         replicas: int | None = None,
@@ -131,6 +137,9 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
             seed: seed of the adapter's initial weights; `None` lets the trainer draw one.
             timeout: seconds that provisioning may take; later, that each operation may take in its turn.
             ready_timeout: seconds to wait until the trainer (and, when it is needed, the sampler) is up.
+            wandb_config: draw losses, metrics, learning rate, tokens per second and policy version against the
+                optimizer step with Weights & Biases, in a run of this client's own that ends when it is closed. What
+                goes wrong there is one warning in the log, and never an error here.
             max_seq_len: longest sequence in tokens; default: what the model supports.
             replicas: data-parallel copies of the trainer; default: the service's.
             name: name of the run; default: the service's.
@@ -154,6 +163,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 seed,
                 timeout,
                 ready_timeout,
+                wandb_config,
                 max_seq_len=max_seq_len,
                 replicas=replicas,
                 name=name,

@@ -428,10 +428,12 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
 
     def close(self) -> None:
         """Stop sending and waiting. Operations that the trainer has accepted go on; futures that wait fail with
-        `ClientClosedError`. The connections of a service stay open for its other clients."""
+        `ClientClosedError`. The connections of a service stay open for its other clients. A Weights & Biases run is
+        finished, which waits up to a minute until it is written."""
         self._portal.call(self._core.aclose)
 
     async def aclose(self) -> None:
         """Stop sending and waiting. Operations that the trainer has accepted go on; futures that wait fail with
-        `ClientClosedError`. The connections of a service stay open for its other clients."""
+        `ClientClosedError`. The connections of a service stay open for its other clients. A Weights & Biases run is
+        finished, which waits up to a minute until it is written."""
         await self._portal.call_async(self._core.aclose)

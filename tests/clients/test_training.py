@@ -18,6 +18,7 @@ from loops_sdk import (
     TrainingClient,
     errors,
 )
+from loops_sdk.instrumentation import Event, OperationMeasured
 
 DATUM = Datum([1, 2], {"target_tokens": [2, 3]})
 MODELS = "GET /v1/models"
@@ -418,3 +419,42 @@ async def test_a_closed_client_does_not_publish_on_over_the_service(client: Serv
     await training.aclose()
     with pytest.raises(errors.ClientClosedError):
         await publishing
+
+
+# ---------------------------------------------------------------- what observers hear
+
+
+async def test_the_numbers_of_every_result_reach_observers(service: Any) -> None:
+    heard: list[Event] = []
+    async with ServiceClient(base_url=service.control, observers=[heard.append]) as client:
+        training = await client.create_lora_training_client_async("acme/model")
+        for call in (
+            training.forward_async([DATUM]),
+            training.forward_backward_async([DATUM, DATUM]),
+            training.optim_step_async(AdamParams(learning_rate=0.25)),
+            training.forward_async([DATUM]),
+        ):
+            await (await call)
+    measured = [event for event in heard if isinstance(event, OperationMeasured)]
+    assert [(event.operation, event.steps, event.loss, event.tokens, event.policy_version) for event in measured] == [
+        ("forward", 0, 1.5, 2, None),
+        ("forward_backward", 0, 1.5, 4, None),
+        ("optim_step", 0, None, None, 1),
+        ("forward", 1, 1.5, 2, 1),
+    ]
+    assert measured[1].metrics == {"loss:sum": 1.5}
+    assert measured[2].metrics == {"learning_rate": 0.25, "step": 1.0, "grad_norm": 1.0}
+    assert all(event.run_id == "r1" and 0 < event.elapsed < 60 for event in measured)
+
+
+async def test_a_pass_belongs_to_the_step_that_was_called_after_it(training: TrainingClient, service: Any) -> None:
+    heard: list[Event] = []
+    training._emit = heard.append
+    one, step, two = await asyncio.gather(
+        training.forward_backward_async([DATUM]),
+        training.optim_step_async(AdamParams()),
+        training.forward_backward_async([DATUM]),
+    )
+    await asyncio.gather(two, step, one)
+    steps = {(event.operation, event.steps) for event in heard if isinstance(event, OperationMeasured)}
+    assert steps == {("forward_backward", 0), ("optim_step", 0), ("forward_backward", 1)}

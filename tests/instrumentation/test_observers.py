@@ -11,6 +11,7 @@ import pytest
 from loops_sdk.instrumentation import (
     Event,
     OperationFinished,
+    OperationMeasured,
     OperationSubmitted,
     RequestRetried,
     SampleFinished,
@@ -20,6 +21,7 @@ from loops_sdk.instrumentation import (
 
 EVENTS = [
     OperationSubmitted("forward_backward", "op-1", "key-1", "http://trainer/forward_backward", 0.1),
+    OperationMeasured("forward_backward", "r1", 3, 1.5, {"loss:sum": 2.5}, 3, 2.5, 64),
     OperationFinished("forward_backward", "op-1", 1.5),
     OperationFinished("optim_step", "op-2", 1.5, "RuntimeError: no gradient"),
     RequestRetried("sample", "http://sampler", 1, 0.5, "reset"),
@@ -30,7 +32,10 @@ EVENTS = [
 @pytest.mark.parametrize("event", EVENTS)
 def test_events_are_frozen_values_of_plain_fields(event: Event) -> None:
     assert pickle.loads(pickle.dumps(event)) == event
-    assert all(isinstance(value, str | int | float | None) for value in attrs.astuple(event))
+    values = [
+        part for value in attrs.astuple(event) for part in (value.values() if isinstance(value, dict) else [value])
+    ]
+    assert all(isinstance(value, str | int | float | None) for value in values)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.operation = "other"
 

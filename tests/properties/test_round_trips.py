@@ -143,6 +143,7 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     loops_sdk.SaveWeightsResponse: st.builds(loops_sdk.SaveWeightsResponse, st.text(), st.text(), maybe(counts)),
     loops_sdk.TensorData: tensors,
+    loops_sdk.WandbConfig: st.builds(loops_sdk.WandbConfig, st.text(min_size=1), maybe(st.text(min_size=1))),
     sessions.Run: st.builds(
         sessions.Run,
         names,

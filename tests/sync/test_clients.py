@@ -32,6 +32,7 @@ from loops_sdk_sync import (
     ServiceClient,
     TensorData,
     TrainingClient,
+    WandbConfig,
 )
 from loops_sdk_sync._portal import portal
 
@@ -243,3 +244,42 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 print(training.forward([datum]).result().loss > 0)
 """
     assert run(code) == (0, "True\nTrue\nTrue\n0\nTrue\n", "")
+
+
+# ------------------------------------------------------------------ Weights & Biases
+
+
+class Wandb:
+    """The module and its run in one, as far as they are used."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.finished = threading.Event()
+
+    def init(self, **_options: object) -> Wandb:
+        return self
+
+    def define_metric(self, *_names: str, **_options: str) -> None: ...
+
+    def log(self, row: dict[str, float]) -> None:
+        assert not self.finished.is_set()
+        self.rows.append(row)
+
+    def finish(self) -> None:
+        self.finished.set()
+
+
+def test_closing_finishes_the_curves(stack: LocalStack, datum: Datum, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)  # type: ignore[arg-type]
+    with ServiceClient() as service:
+        training = service.create_lora_training_client(MODEL, 4, None, 600.0, 3600.0, WandbConfig("curves"))
+        steps = [(training.forward_backward([datum]), training.optim_step(ADAM)) for _ in range(3)]
+        losses = [passed.result(timeout=60).loss for passed, _ in steps]
+        assert [stepped.result(timeout=60).metrics["step"] for _, stepped in steps] == [1, 2, 3]
+        training.close()
+        assert wandb.finished.is_set()
+    assert [(row["optimizer_step"], row["loss"], row["tokens"]) for row in wandb.rows] == [
+        (step + 1, pytest.approx(loss), 3) for step, loss in enumerate(losses)
+    ]
+    assert all(row["optim_step/grad_norm"] > 0 and row["learning_rate"] == 0.1 for row in wandb.rows)

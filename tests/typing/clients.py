@@ -15,6 +15,7 @@ from loops_sdk import AdamParams, Datum, ForwardBackwardOutput, OptimStepRespons
 def blocking(service: loops_sdk_sync.ServiceClient, data: list[Datum]) -> None:
     training = service.create_lora_training_client("loops/tiny", rank=16)
     assert_type(training, loops_sdk_sync.TrainingClient)
+    service.create_lora_training_client("loops/tiny", 16, None, 600.0, 3600.0, loops_sdk_sync.WandbConfig("project"))
     assert_type(training.forward_backward(data).result(timeout=600.0), ForwardBackwardOutput)
     assert_type(training.optim_step(AdamParams()), loops_sdk_sync.Future[OptimStepResponse])
     assert_type(training.save_weights_and_get_sampling_client("a").result(), loops_sdk_sync.SamplingClient)

@@ -6,6 +6,7 @@ A wrong line carries the ignore of both checkers; both are set to complain about
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
@@ -30,10 +31,11 @@ from loops_sdk import (
     ServiceClient,
     TensorData,
     TrainingClient,
+    WandbConfig,
     from_dict,
     to_dict,
 )
-from loops_sdk.instrumentation import Event, OperationFinished
+from loops_sdk.instrumentation import Event, JsonlObserver, OperationFinished, OperationMeasured
 
 
 async def service() -> None:
@@ -42,12 +44,22 @@ async def service() -> None:
         assert_type(client.session_id, str)
         training = await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, max_seq_len=512)
         assert_type(training, TrainingClient)
+        await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, WandbConfig("project", "run"))
         assert_type(await client.list_checkpoints_async("r1"), list[Checkpoint])
 
 
 def observe(event: Event) -> None:
     if isinstance(event, OperationFinished):
         assert_type(event.error, str | None)
+    if isinstance(event, OperationMeasured):
+        assert_type(event.metrics, dict[str, float])
+        assert_type(event.loss, float | None)
+
+
+def record() -> ServiceClient:
+    with JsonlObserver(Path("events.jsonl")) as observer:
+        assert_type(observer, JsonlObserver)
+        return ServiceClient(observers=[observer, JsonlObserver("more.jsonl"), observe])
 
 
 async def training(client: TrainingClient) -> None:
@@ -90,6 +102,9 @@ async def wrong(service: ServiceClient, training: TrainingClient, sampling: Samp
     ServiceClient(observers=[print, 5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     service.session_id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     await service.create_lora_training_client_async("m", rank=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await service.create_lora_training_client_async("m", wandb_config={"project": "p"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    WandbConfig()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JsonlObserver(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.forward_backward_async(Datum([1]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.forward_async([[1, 2]])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     await training.forward_async([Datum([1])], "mse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
