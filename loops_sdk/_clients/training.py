@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, get_args
 
 from loops_sdk._clients.control import ControlPlane
@@ -21,7 +23,7 @@ from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import ComposedFuture, OperationFuture
 from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
-from loops_sdk._wire.bodies import ForwardBackwardBody, OptimStepBody, SaveBody
+from loops_sdk._wire.bodies import ForwardBackwardBody, LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
 from loops_sdk.types import (
@@ -31,6 +33,7 @@ from loops_sdk.types import (
     Datum,
     ForwardBackwardOutput,
     GetInfoResponse,
+    LoadWeightsResponse,
     LocalDeployment,
     LossFn,
     OptimStepResponse,
@@ -146,6 +149,8 @@ class TrainingClient:
         self._publish_timeout = publish_timeout
         self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout)
         self._last_policy_version: int | None = None
+        self._calls = count()
+        self._told_by = -1
         self._last_published: SaveWeightsResponse | None = None
         self._stages: set[asyncio.Task[Any]] = set()
 
@@ -213,7 +218,9 @@ class TrainingClient:
         if not isinstance(adam_params, AdamParams):
             raise InvalidInputError(f"adam_params: expected AdamParams, got {type(adam_params).__name__}")
         body = OptimStepBody(adam_params)
-        return await self._channel.submit(endpoints.OPTIM_STEP, body, on_result=self._stepped)
+        return await self._channel.submit(
+            endpoints.OPTIM_STEP, body, on_result=partial(self._stepped, next(self._calls))
+        )
 
     async def save_state_async(self, name: str, ttl_seconds: int | None = None) -> OperationFuture[SaveWeightsResponse]:
         """Save adapter, optimizer moments and step count as a checkpoint, from which training can be resumed.
@@ -267,6 +274,42 @@ class TrainingClient:
         """
         published = await self.save_weights_for_sampler_async(name)
         return ComposedFuture(published, self._pinned, self._own)
+
+    async def load_state_async(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """Replace the adapter by that of a checkpoint, with a fresh optimizer: moments zero, step count 0.
+
+        Accumulated gradients are dropped. Nothing is published: the paired sampler serves what was published last until
+        the next save, and clients that are pinned to a later policy version wait until training has reached it again.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `save_state_async` gave, of any run with the
+                same base model and rank.
+
+        Returns:
+            The future of the address. It fails with `RemoteOpError`, the trainer as it was, when the checkpoint has
+            another base model or rank, or was removed in the meantime.
+
+        Raises:
+            InvalidInputError: not such an address; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        return await self._load(endpoints.LOAD_STATE, path)
+
+    async def load_state_with_optimizer_async(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """As `load_state_async`, with the checkpoint's Adam moments and step count: training goes on as if it had
+        never stopped, to the bit.
+
+        Args:
+            path: as in `load_state_async`.
+
+        Returns:
+            As `load_state_async`.
+
+        Raises:
+            InvalidInputError, NotFoundError, LoopsError: as `load_state_async`.
+        """
+        return await self._load(endpoints.LOAD_STATE_WITH_OPTIMIZER, path)
 
     # ------------------------------------------------------------------ samplers and checkpoints
 
@@ -335,7 +378,7 @@ class TrainingClient:
     @property
     def last_policy_version(self) -> int | None:
         """The number of optimizer steps as last heard from the trainer; no network. `None` before anything was
-        heard.
+        heard, and after a load of which the trainer did not tell it.
         """
         return self._last_policy_version
 
@@ -408,10 +451,26 @@ class TrainingClient:
         publishes = endpoint is endpoints.SAVE_WEIGHTS_FOR_SAMPLER
         return await self._channel.submit(endpoint, body, on_result=self._published if publishes else None)
 
-    def _stepped(self, response: OptimStepResponse) -> None:
+    async def _load(self, endpoint: Endpoint[LoadWeightsResponse], path: str) -> OperationFuture[LoadWeightsResponse]:
+        if CheckpointPath.parse(path).kind != "weights":
+            raise InvalidInputError(f"path: expected weights, which trainers load; got {path!r}")
+        loaded = partial(self._loaded, next(self._calls))
+        return await self._channel.submit(endpoint, LoadBody(path), on_result=loaded)
+
+    def _stepped(self, call: int, response: OptimStepResponse) -> None:
         step = response.metrics.get("step", math.nan)
         if math.isfinite(step):
-            self._last_policy_version = int(step)
+            self._told(call, int(step))
+
+    def _loaded(self, call: int, response: LoadWeightsResponse) -> None:
+        self._told(call, response.policy_version)
+
+    def _told(self, call: int, version: int | None) -> None:
+        """What a call's result says of the version holds unless a later call has told: results overtake each other,
+        and a load sets the version back.
+        """
+        if call > self._told_by:
+            self._told_by, self._last_policy_version = call, version
 
     def _published(self, response: SaveWeightsResponse) -> None:
         self._last_published = response
