@@ -452,8 +452,7 @@ class TrainingClient:
         return await self._channel.submit(endpoint, body, on_result=self._published if publishes else None)
 
     async def _load(self, endpoint: Endpoint[LoadWeightsResponse], path: str) -> OperationFuture[LoadWeightsResponse]:
-        if CheckpointPath.parse(path).kind != "weights":
-            raise InvalidInputError(f"path: expected weights, which trainers load; got {path!r}")
+        check_weights(path)
         loaded = partial(self._loaded, next(self._calls))
         return await self._channel.submit(endpoint, LoadBody(path), on_result=loaded)
 
@@ -504,6 +503,12 @@ class TrainingClient:
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
+
+
+def check_weights(path: str) -> None:
+    """Refuse what is not the address of a trainer's checkpoint."""
+    if CheckpointPath.parse(path).kind != "weights":
+        raise InvalidInputError(f"path: expected weights, which trainers load; got {path!r}")
 
 
 def _plain(argument: str, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Service:
     steps: int = 0
     loads: int = 5
     saved: dict[str, Any] = attrs.field(factory=dict)
+    states: list[dict[str, Any]] = attrs.field(factory=list)
     _operations: dict[str, Any] = attrs.field(factory=dict)
 
     def lines(self, containing: str = "") -> list[str]:
@@ -102,7 +103,7 @@ class Service:
             "GET /v1/loops/runs/{id}": lambda request: {"run": self._run(self._by_id(request))},
             "POST /v1/loops/samplers": lambda _: {"sampler": self._make_sampler()},
             "GET /v1/loops/samplers/{id}": lambda _: {"sampler": self._sampler()},
-            "GET /v1/loops/checkpoints": lambda _: {"checkpoints": [self.checkpoint("step-1")]},
+            "GET /v1/loops/checkpoints": lambda _: {"checkpoints": [self.checkpoint("step-1"), *self.states]},
         }
 
     def trainer_routes(self) -> dict[str, Any]:
@@ -163,7 +164,7 @@ class Service:
             "user": {},
         }
 
-    def checkpoint(self, name: str) -> dict[str, Any]:
+    def checkpoint(self, name: str, **fields: Any) -> dict[str, Any]:
         return {
             "id": f"id-{name}",
             "checkpoint_id": name,
@@ -173,6 +174,7 @@ class Service:
             "base_model": MODEL,
             "size_bytes": 1,
             "created_at": "2026-01-01T00:00:00Z",
+            **fields,
         }
 
     def _accept(self, name: str) -> dict[str, Any]:

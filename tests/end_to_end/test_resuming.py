@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loops_sdk import AdamParams, Datum, NotFoundError, RemoteOpError, SamplingParams, TrainingClient
+from loops_sdk import AdamParams, Datum, GetInfoResponse, NotFoundError, RemoteOpError, SamplingParams, TrainingClient
 
 
 async def _train(training: TrainingClient, batch: list[Datum], steps: range) -> None:
@@ -73,6 +73,25 @@ async def test_without_it_the_weights_are_the_same_and_the_moments_fresh(deploym
             assert moments
             assert not any(tensor.any() for tensor in moments.values())
             assert second.last_policy_version == await second.policy_version_async() == 0
+
+
+@pytest.mark.parametrize("with_optimizer", [False, True])
+async def test_a_client_from_a_checkpoint(deployment: Any, batch: list[Datum], with_optimizer: bool) -> None:
+    async with deployment.service() as service:
+        async with deployment.run(service, rank=4, seed=7) as first:
+            await _train(first, batch, range(2))
+            path = await _saved(first, "two")
+            wanted = await _published(deployment, first, "two")
+        resume = (
+            service.create_training_client_from_state_with_optimizer_async
+            if with_optimizer
+            else service.create_training_client_from_state_async
+        )
+        async with deployment.ending(await resume(path)) as second:
+            assert second.get_info() == GetInfoResponse(deployment.base_model, 4)
+            assert second.run_id != first.run_id
+            assert await _published(deployment, second, "start") == wanted
+            assert await second.policy_version_async() == (2 if with_optimizer else 0)
 
 
 async def test_after_a_load_the_sampler_serves_what_is_published_then(deployment: Any, batch: list[Datum]) -> None:

@@ -15,6 +15,8 @@ from loops_sdk import AdamParams, Datum, ForwardBackwardOutput, OptimStepRespons
 def blocking(service: loops_sdk_sync.ServiceClient, data: list[Datum]) -> None:
     training = service.create_lora_training_client("loops/tiny", rank=16)
     assert_type(training, loops_sdk_sync.TrainingClient)
+    assert_type(service.create_training_client_from_state("p"), loops_sdk_sync.TrainingClient)
+    assert_type(service.create_training_client_from_state_with_optimizer("p"), loops_sdk_sync.TrainingClient)
     assert_type(training.forward_backward(data).result(timeout=600.0), ForwardBackwardOutput)
     assert_type(training.optim_step(AdamParams()), loops_sdk_sync.Future[OptimStepResponse])
     assert_type(training.save_weights_and_get_sampling_client("a").result(), loops_sdk_sync.SamplingClient)
@@ -44,6 +46,7 @@ async def core(training: loops_sdk.TrainingClient, data: list[Datum]) -> None:
 def wrong(service: loops_sdk_sync.ServiceClient, training: loops_sdk_sync.TrainingClient, data: list[Datum]) -> None:
     service.create_lora_training_client()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     service.create_lora_training_client("m", rank="16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    service.create_training_client_from_state(rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     training.forward_backward(data, "entropy")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.forward_backward(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.optim_step(1e-4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -43,6 +43,9 @@ async def service() -> None:
         assert_type(client.session_id, str)
         training = await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, max_seq_len=512)
         assert_type(training, TrainingClient)
+        resumed = await client.create_training_client_from_state_async("p", 600.0, 3600.0, name="n", with_sampler=True)
+        assert_type(resumed, TrainingClient)
+        assert_type(await client.create_training_client_from_state_with_optimizer_async("p"), TrainingClient)
         assert_type(await client.list_checkpoints_async("r1"), list[Checkpoint])
 
 
@@ -94,6 +97,7 @@ async def wrong(service: ServiceClient, training: TrainingClient, sampling: Samp
     ServiceClient(observers=[print, 5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     service.session_id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     await service.create_lora_training_client_async("m", rank=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await service.create_training_client_from_state_async("p", rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await training.forward_backward_async(Datum([1]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.forward_async([[1, 2]])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     await training.forward_async([Datum([1])], "mse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
