@@ -15,7 +15,14 @@ from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
 from loops_sdk._wire.endpoints import Endpoint
-from loops_sdk.errors import ConnectionFailedError, LoopsError, ProtocolError, RequestTimeoutError, StatusError
+from loops_sdk.errors import (
+    ConnectionFailedError,
+    LoopsError,
+    NotFoundError,
+    ProtocolError,
+    RequestTimeoutError,
+    StatusError,
+)
 from loops_sdk.types import Checkpoint, Run, Sampler, Session
 
 T = TypeVar("T")
@@ -82,9 +89,23 @@ class ControlPlane:
 
     async def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run."""
+        return await self._checkpoints(run_id=run_id)
+
+    async def checkpoint(self, path: str) -> Checkpoint:
+        """The checkpoint under an address.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = (one for one in await self._checkpoints(checkpoint_path=path) if one.path == path)
+        if (checkpoint := next(found, None)) is None:
+            raise NotFoundError(f"there is no checkpoint {path}")
+        return checkpoint
+
+    async def _checkpoints(self, **wanted: str) -> list[Checkpoint]:
         endpoint = endpoints.LIST_CHECKPOINTS
         url = endpoint.url(self.base_url)
-        return (await self._network.caller.call(endpoint, url, params={"run_id": run_id})).checkpoints
+        return (await self._network.caller.call(endpoint, url, params=wanted)).checkpoints
 
     async def _post(self, endpoint: Endpoint[T], body: object, patience: Patience) -> T:
         url = endpoint.url(self.base_url)

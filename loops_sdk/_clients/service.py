@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.readiness import trainer_ready
-from loops_sdk._clients.training import TrainingClient
+from loops_sdk._clients.training import TrainingClient, check_weights
+from loops_sdk._net.futures import OperationFuture
 from loops_sdk._net.network import Network
 from loops_sdk._wire.bodies import CreateRunBody
-from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError
+from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
 from loops_sdk.instrumentation import Observer
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
-from loops_sdk.types import Checkpoint, GetInfoResponse, WandbConfig
+from loops_sdk.types import Checkpoint, GetInfoResponse, LoadWeightsResponse, WandbConfig
 from loops_sdk.types._checks import check_int, check_number, check_text
 from loops_sdk.types.checkpoints import check_name
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+_Load: TypeAlias = Callable[[TrainingClient, str], Awaitable[OperationFuture[LoadWeightsResponse]]]
 
 _BASE_URL = "LOOPS_BASE_URL"
 _DEFAULT_BASE_URL = "https://api.baseten.co"
@@ -140,33 +145,108 @@ class ServiceClient:
         """
         check_text("base_model", base_model)
         check_int("rank", rank, low=1)
-        for argument, value, low in (("seed", seed, 0), ("max_seq_len", max_seq_len, 1), ("replicas", replicas, 1)):
-            if value is not None:
-                check_int(argument, value, low=low)
-        for argument, seconds in (
-            ("timeout", timeout),
-            ("ready_timeout", ready_timeout),
-            ("publish_timeout", publish_timeout),
-        ):
-            check_number(argument, seconds, above=0)
-        if name is not None:
-            check_name("name", name)
-        if not (wandb_config is None or isinstance(wandb_config, WandbConfig)):
-            raise InvalidInputError(f"wandb_config: expected WandbConfig or None, got {type(wandb_config).__name__}")
-        warm = _warm_start() if with_sampler is None else with_sampler
+        if seed is not None:
+            check_int("seed", seed, low=0)
+        options = _Options(
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
+        )
+        return await self._provision(base_model, rank, seed, options)
+
+    async def create_training_client_from_state_async(
+        self,
+        path: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """Provision a trainer for a checkpoint's base model and rank, and load its weights with a fresh optimizer.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `TrainingClient.save_state_async` gave, of any
+                run. What is saved later belongs to the new run.
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout: as in
+                `create_lora_training_client_async`.
+
+        Returns:
+            The client, once the weights are loaded.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint; nothing was made.
+            ProtocolError: the service does not tell the checkpoint's base model or rank; nothing was made.
+            RemoteOpError: the weights cannot be loaded; `session_id` and `run_id` are on the error.
+            BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as
+                `create_lora_training_client_async`.
+        """
+        options = _Options(
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
+        )
+        return await self._resume(path, TrainingClient.load_state_async, options)
+
+    async def create_training_client_from_state_with_optimizer_async(
+        self,
+        path: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """As `create_training_client_from_state_async`, with the checkpoint's Adam moments and step count: training
+        goes on as if it had never stopped.
+
+        Args:
+            path: as in `create_training_client_from_state_async`.
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout: as in
+                `create_lora_training_client_async`.
+
+        Raises:
+            LoopsError: as `create_training_client_from_state_async`.
+        """
+        options = _Options(
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
+        )
+        return await self._resume(path, TrainingClient.load_state_with_optimizer_async, options)
+
+    async def _resume(self, path: str, load: _Load, options: _Options) -> TrainingClient:
+        check_weights(path)
+        await self.open_async()
+        base_model, rank = _model_of(await self._control.checkpoint(path))
+        training = await self._provision(base_model, rank, None, options)
+        try:
+            await (await load(training, path))
+        except BaseException as error:
+            await training.aclose()
+            if isinstance(error, LoopsError):
+                error.add_context(session_id=self._session_id, run_id=training.run_id)
+            raise
+        return training
+
+    async def _provision(self, base_model: str, rank: int, seed: int | None, options: _Options) -> TrainingClient:
+        warm = _warm_start() if options.with_sampler is None else options.with_sampler
         await self.open_async()
         body = CreateRunBody(
             self.session_id,
             base_model,
-            name=name,
-            max_seq_len=max_seq_len,
+            name=options.name,
+            max_seq_len=options.max_seq_len,
             lora_rank=rank,
             seed=seed,
-            replicas=replicas,
+            replicas=options.replicas,
         )
-        run = await self._control.create_run(body, with_sampler=warm, timeout=timeout)
+        run = await self._control.create_run(body, with_sampler=warm, timeout=options.timeout)
         try:
-            await trainer_ready(run, self._network.caller, self._control, ready_timeout)
+            await trainer_ready(run, self._network.caller, self._control, options.ready_timeout)
         except LoopsError as error:
             error.add_context(session_id=run.session_id, run_id=run.id)
             raise
@@ -174,14 +254,14 @@ class ServiceClient:
             self._network,
             self._control,
             run,
-            GetInfoResponse(base_model, rank, max_seq_len),
-            timeout=timeout,
-            ready_timeout=ready_timeout,
-            publish_timeout=publish_timeout,
+            GetInfoResponse(base_model, rank, options.max_seq_len),
+            timeout=options.timeout,
+            ready_timeout=options.ready_timeout,
+            publish_timeout=options.publish_timeout,
         )
         self._clients.append(client)
-        if wandb_config is not None:
-            client._record(WandbObserver(wandb_config, base_model=base_model, lora_rank=rank, run_id=run.id))
+        if options.wandb_config is not None:
+            client._record(WandbObserver(options.wandb_config, base_model=base_model, lora_rank=rank, run_id=run.id))
         return client
 
     async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
@@ -213,6 +293,41 @@ class ServiceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+@attrs.frozen
+class _Options:
+    """What all ways to a training client have in common, checked."""
+
+    timeout: float
+    ready_timeout: float
+    wandb_config: WandbConfig | None
+    max_seq_len: int | None
+    replicas: int | None
+    name: str | None
+    with_sampler: bool | None
+    publish_timeout: float
+
+    def __attrs_post_init__(self) -> None:
+        for argument in ("timeout", "ready_timeout", "publish_timeout"):
+            check_number(argument, getattr(self, argument), above=0)
+        for argument in ("max_seq_len", "replicas"):
+            if (number := getattr(self, argument)) is not None:
+                check_int(argument, number, low=1)
+        if self.name is not None:
+            check_name("name", self.name)
+        wandb = self.wandb_config
+        if not (wandb is None or isinstance(wandb, WandbConfig)):
+            raise InvalidInputError(f"wandb_config: expected WandbConfig or None, got {type(wandb).__name__}")
+
+
+def _model_of(saved: Checkpoint) -> tuple[str, int]:
+    """Base model and rank that a trainer for this checkpoint must have."""
+    rank = (saved.lora_adapter_config or {}).get("r")
+    if not saved.base_model or not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        told = f"base_model {saved.base_model!r} and r {rank!r}"
+        raise ProtocolError(f"unexpected reply: expected base model and rank of {saved.path}, got {told}")
+    return saved.base_model, rank
 
 
 def _warm_start() -> bool:

@@ -10,6 +10,8 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, get_args
 
 from loops_sdk._clients.control import ControlPlane
@@ -22,7 +24,7 @@ from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import ComposedFuture, OperationFuture
 from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
-from loops_sdk._wire.bodies import ForwardBackwardBody, OptimStepBody, SaveBody
+from loops_sdk._wire.bodies import ForwardBackwardBody, LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
 from loops_sdk.instrumentation import Emit, OperationMeasured, tell
@@ -34,6 +36,7 @@ from loops_sdk.types import (
     Datum,
     ForwardBackwardOutput,
     GetInfoResponse,
+    LoadWeightsResponse,
     LocalDeployment,
     LossFn,
     OptimStepResponse,
@@ -149,6 +152,8 @@ class TrainingClient:
         self._publish_timeout = publish_timeout
         self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout)
         self._last_policy_version: int | None = None
+        self._calls = count()
+        self._told_by = -1
         self._last_published: SaveWeightsResponse | None = None
         self._stages: set[asyncio.Task[Any]] = set()
         self._emit: Emit = network.caller.emit
@@ -224,10 +229,11 @@ class TrainingClient:
         if not isinstance(adam_params, AdamParams):
             raise InvalidInputError(f"adam_params: expected AdamParams, got {type(adam_params).__name__}")
         measure = self._measurement(endpoints.OPTIM_STEP)
+        told = partial(self._stepped, next(self._calls))
         self._steps_called += 1
 
         def stepped(response: OptimStepResponse) -> None:
-            self._stepped(response)
+            told(response)
             measure({"learning_rate": float(adam_params.learning_rate), **response.metrics})
 
         return await self._channel.submit(endpoints.OPTIM_STEP, OptimStepBody(adam_params), on_result=stepped)
@@ -284,6 +290,42 @@ class TrainingClient:
         """
         published = await self.save_weights_for_sampler_async(name)
         return ComposedFuture(published, self._pinned, self._own)
+
+    async def load_state_async(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """Replace the adapter by that of a checkpoint, with a fresh optimizer: moments zero, step count 0.
+
+        Accumulated gradients are dropped. Nothing is published: the paired sampler serves what was published last until
+        the next save, and clients that are pinned to a later policy version wait until training has reached it again.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `save_state_async` gave, of any run with the
+                same base model and rank.
+
+        Returns:
+            The future of the address. It fails with `RemoteOpError`, the trainer as it was, when the checkpoint has
+            another base model or rank, or was removed in the meantime.
+
+        Raises:
+            InvalidInputError: not such an address; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        return await self._load(endpoints.LOAD_STATE, path)
+
+    async def load_state_with_optimizer_async(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """As `load_state_async`, with the checkpoint's Adam moments and step count: training goes on as if it had
+        never stopped, to the bit.
+
+        Args:
+            path: as in `load_state_async`.
+
+        Returns:
+            As `load_state_async`.
+
+        Raises:
+            InvalidInputError, NotFoundError, LoopsError: as `load_state_async`.
+        """
+        return await self._load(endpoints.LOAD_STATE_WITH_OPTIMIZER, path)
 
     # ------------------------------------------------------------------ samplers and checkpoints
 
@@ -352,7 +394,7 @@ class TrainingClient:
     @property
     def last_policy_version(self) -> int | None:
         """The number of optimizer steps as last heard from the trainer; no network. `None` before anything was
-        heard.
+        heard, and after a load of which the trainer did not tell it.
         """
         return self._last_policy_version
 
@@ -448,10 +490,25 @@ class TrainingClient:
         publishes = endpoint is endpoints.SAVE_WEIGHTS_FOR_SAMPLER
         return await self._channel.submit(endpoint, body, on_result=self._published if publishes else None)
 
-    def _stepped(self, response: OptimStepResponse) -> None:
+    async def _load(self, endpoint: Endpoint[LoadWeightsResponse], path: str) -> OperationFuture[LoadWeightsResponse]:
+        check_weights(path)
+        loaded = partial(self._loaded, next(self._calls))
+        return await self._channel.submit(endpoint, LoadBody(path), on_result=loaded)
+
+    def _stepped(self, call: int, response: OptimStepResponse) -> None:
         step = response.metrics.get("step", math.nan)
         if math.isfinite(step):
-            self._last_policy_version = int(step)
+            self._told(call, int(step))
+
+    def _loaded(self, call: int, response: LoadWeightsResponse) -> None:
+        self._told(call, response.policy_version)
+
+    def _told(self, call: int, version: int | None) -> None:
+        """What a call's result says of the version holds unless a later call has told: results overtake each other,
+        and a load sets the version back.
+        """
+        if call > self._told_by:
+            self._told_by, self._last_policy_version = call, version
 
     def _published(self, response: SaveWeightsResponse) -> None:
         self._last_published = response
@@ -485,6 +542,12 @@ class TrainingClient:
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
+
+
+def check_weights(path: str) -> None:
+    """Refuse what is not the address of a trainer's checkpoint."""
+    if CheckpointPath.parse(path).kind != "weights":
+        raise InvalidInputError(f"path: expected weights, which trainers load; got {path!r}")
 
 
 def _plain(argument: str, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class SaveBody:
 
 
 @attrs.define(eq=False, repr=False)
+class LoadBody:
+    path: str
+
+
+@attrs.define(eq=False, repr=False)
 class CreateRunBody:
     """Both ``POST runs`` and ``POST trainers``; only the former knows `sampler_num_replicas`."""
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import attrs
 
 from loops_sdk._wire import bodies
-from loops_sdk.types import ForwardBackwardOutput, OptimStepResponse, SaveWeightsResponse
+from loops_sdk.types import ForwardBackwardOutput, LoadWeightsResponse, OptimStepResponse, SaveWeightsResponse
 
 Reply = TypeVar("Reply")
 
@@ -52,7 +52,19 @@ SAVE_STATE = Endpoint("save_state", "POST", "/save_state", SaveWeightsResponse, 
 SAVE_WEIGHTS_FOR_SAMPLER = Endpoint(
     "save_weights_for_sampler", "POST", "/save_weights_for_sampler", SaveWeightsResponse, bodies.SaveBody
 )
-OPERATIONS: tuple[Endpoint[Any], ...] = (FORWARD_BACKWARD, FORWARD, OPTIM_STEP, SAVE_STATE, SAVE_WEIGHTS_FOR_SAMPLER)
+LOAD_STATE = Endpoint("load_state", "POST", "/load_state", LoadWeightsResponse, bodies.LoadBody)
+LOAD_STATE_WITH_OPTIMIZER = Endpoint(
+    "load_state_with_optimizer", "POST", "/load_state_with_optimizer", LoadWeightsResponse, bodies.LoadBody
+)
+OPERATIONS: tuple[Endpoint[Any], ...] = (
+    FORWARD_BACKWARD,
+    FORWARD,
+    OPTIM_STEP,
+    SAVE_STATE,
+    SAVE_WEIGHTS_FOR_SAMPLER,
+    LOAD_STATE,
+    LOAD_STATE_WITH_OPTIMIZER,
+)
 
 # ------------------------------------------------- trainer: reads
 

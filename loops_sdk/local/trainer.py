@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from loops_sdk._wire import endpoints
-from loops_sdk._wire.bodies import Accepted, ForwardBackwardBody, OptimStepBody, SaveBody
+from loops_sdk._wire.bodies import Accepted, ForwardBackwardBody, LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.codec import decode_request, dumps, encode
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk._wire.idempotency import HEADER, fingerprint
@@ -26,7 +26,7 @@ from loops_sdk.local.engine import AdapterConfig, TrainingEngine
 from loops_sdk.local.operations import Bounds, Operations
 from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_body
 from loops_sdk.local.storage import RunRecord, Storage
-from loops_sdk.types import CheckpointPath, SaveWeightsResponse
+from loops_sdk.types import CheckpointPath, LoadWeightsResponse, SaveWeightsResponse
 from loops_sdk.types.checkpoints import check_name
 
 __all__ = ["Trainer"]
@@ -68,6 +68,8 @@ class Trainer:
             endpoints.OPTIM_STEP.name: self._plan_step,
             endpoints.SAVE_STATE.name: partial(self._plan_save, kind="weights"),
             endpoints.SAVE_WEIGHTS_FOR_SAMPLER.name: partial(self._plan_save, kind="sampler_weights"),
+            endpoints.LOAD_STATE.name: partial(self._plan_load, optimizer=False),
+            endpoints.LOAD_STATE_WITH_OPTIMIZER.name: partial(self._plan_load, optimizer=True),
         }
         self.app = application(api_key=api_key, form="detail", body_limit=body_limit)
         self._add_routes()
@@ -98,8 +100,7 @@ class Trainer:
     def _prepare(self, run: RunRecord, engine: TrainingEngine) -> None:
         engine.init_adapter(AdapterConfig(lora_rank=run.lora_rank, seed=run.seed))
         if run.load_from is not None:
-            saved = self._storage.checkpoint(CheckpointPath.parse(run.load_from))
-            engine.load_state(saved.folder, optimizer=False)
+            self._load(engine, CheckpointPath.parse(run.load_from), optimizer=False)
 
     async def _shut_down(self, _app: web.Application) -> None:
         self._closing = True
@@ -123,6 +124,8 @@ class Trainer:
         """Decode, check and queue one request: in the admission thread, so never two at a time."""
         assert endpoint.body is not None  # every operation has one
         mark = fingerprint(endpoint.path, body)
+        if (known := self._operations.known(key, mark)) is not None:  # whatever has become of what it named
+            return known
         work = self._plans[endpoint.name](decode_request(body, endpoint.body))
         return self._operations.submit(endpoint.name, key, mark, lambda: encode(work()), size=len(body))
 
@@ -169,6 +172,23 @@ class Trainer:
         self._storage.publish(saved)
         self._storage.sweep(run.id)
         return SaveWeightsResponse(str(path), policy_version=saved.policy_version)
+
+    def _plan_load(self, body: LoadBody, *, optimizer: bool) -> Work:
+        _, engine = self._opened()
+        path = CheckpointPath.parse(body.path)
+        if path.kind != "weights":
+            raise InvalidInputError(f"path: expected bt://loops:<run_id>/weights/<name>, got {body.path!r}")
+        self._storage.checkpoint(path)  # refuses one that is not there; read when its turn has come
+        return partial(self._load, engine, path, optimizer=optimizer)
+
+    def _load(self, engine: TrainingEngine, path: CheckpointPath, *, optimizer: bool) -> LoadWeightsResponse:
+        """Take over a checkpoint of any run. Nothing is published: the sampler keeps what was saved last."""
+        saved = self._storage.checkpoint(path)
+        try:
+            engine.load_state(saved.folder, optimizer=optimizer)
+        except RuntimeError as error:
+            raise RuntimeError(f"{path} does not fit this trainer, which stays as it was: {error}") from error
+        return LoadWeightsResponse(str(path), policy_version=engine.step)
 
     # ------------------------------------------------------------ reads
 

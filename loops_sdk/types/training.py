@@ -13,6 +13,7 @@ __all__ = [
     "AdamParams",
     "ForwardBackwardOutput",
     "GetInfoResponse",
+    "LoadWeightsResponse",
     "LossFn",
     "OptimStepResponse",
     "SaveWeightsResponse",
@@ -89,6 +90,21 @@ class SaveWeightsResponse:
 
     path: str
     type: str = "save_weights"
+    policy_version: int | None = None
+
+
+@attrs.frozen
+class LoadWeightsResponse:
+    """The result of a load.
+
+    Attributes:
+        path: the address that was loaded, ``bt://loops:<run_id>/weights/<name>``.
+        type: ``"load_weights"``.
+        policy_version: number of optimizer steps that the trainer counts now; `None` when it does not say.
+    """
+
+    path: str
+    type: str = "load_weights"
     policy_version: int | None = None
 
 

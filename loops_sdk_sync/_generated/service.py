@@ -173,6 +173,182 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
             self,
         )
 
+    def create_training_client_from_state(
+        self,
+        path: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """Provision a trainer for a checkpoint's base model and rank, and load its weights with a fresh optimizer.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `TrainingClient.save_state_async` gave, of any
+                run. What is saved later belongs to the new run.
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout: as in
+                `create_lora_training_client_async`.
+
+        Returns:
+            The client, once the weights are loaded.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint; nothing was made.
+            ProtocolError: the service does not tell the checkpoint's base model or rank; nothing was made.
+            RemoteOpError: the weights cannot be loaded; `session_id` and `run_id` are on the error.
+            BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as
+                `create_lora_training_client_async`.
+        """
+        return TrainingClient._around(
+            self._portal.call(
+                self._core.create_training_client_from_state_async,
+                path,
+                timeout,
+                ready_timeout,
+                wandb_config,
+                max_seq_len=max_seq_len,
+                replicas=replicas,
+                name=name,
+                with_sampler=with_sampler,
+                publish_timeout=publish_timeout,
+            ),
+            self,
+        )
+
+    async def create_training_client_from_state_async(
+        self,
+        path: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """Provision a trainer for a checkpoint's base model and rank, and load its weights with a fresh optimizer.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `TrainingClient.save_state_async` gave, of any
+                run. What is saved later belongs to the new run.
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout: as in
+                `create_lora_training_client_async`.
+
+        Returns:
+            The client, once the weights are loaded.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint; nothing was made.
+            ProtocolError: the service does not tell the checkpoint's base model or rank; nothing was made.
+            RemoteOpError: the weights cannot be loaded; `session_id` and `run_id` are on the error.
+            BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as
+                `create_lora_training_client_async`.
+        """
+        return TrainingClient._around(
+            await self._portal.call_async(
+                self._core.create_training_client_from_state_async,
+                path,
+                timeout,
+                ready_timeout,
+                wandb_config,
+                max_seq_len=max_seq_len,
+                replicas=replicas,
+                name=name,
+                with_sampler=with_sampler,
+                publish_timeout=publish_timeout,
+            ),
+            self,
+        )
+
+    def create_training_client_from_state_with_optimizer(
+        self,
+        path: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """As `create_training_client_from_state_async`, with the checkpoint's Adam moments and step count: training
+        goes on as if it had never stopped.
+
+        Args:
+            path: as in `create_training_client_from_state_async`.
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout: as in
+                `create_lora_training_client_async`.
+
+        Raises:
+            LoopsError: as `create_training_client_from_state_async`.
+        """
+        return TrainingClient._around(
+            self._portal.call(
+                self._core.create_training_client_from_state_with_optimizer_async,
+                path,
+                timeout,
+                ready_timeout,
+                wandb_config,
+                max_seq_len=max_seq_len,
+                replicas=replicas,
+                name=name,
+                with_sampler=with_sampler,
+                publish_timeout=publish_timeout,
+            ),
+            self,
+        )
+
+    async def create_training_client_from_state_with_optimizer_async(
+        self,
+        path: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+        name: str | None = None,
+        with_sampler: bool | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """As `create_training_client_from_state_async`, with the checkpoint's Adam moments and step count: training
+        goes on as if it had never stopped.
+
+        Args:
+            path: as in `create_training_client_from_state_async`.
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout: as in
+                `create_lora_training_client_async`.
+
+        Raises:
+            LoopsError: as `create_training_client_from_state_async`.
+        """
+        return TrainingClient._around(
+            await self._portal.call_async(
+                self._core.create_training_client_from_state_with_optimizer_async,
+                path,
+                timeout,
+                ready_timeout,
+                wandb_config,
+                max_seq_len=max_seq_len,
+                replicas=replicas,
+                name=name,
+                with_sampler=with_sampler,
+                publish_timeout=publish_timeout,
+            ),
+            self,
+        )
+
     def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run.
 

@@ -14,6 +14,7 @@ from loops_sdk import (
     Checkpoint,
     Datum,
     GetInfoResponse,
+    LoadWeightsResponse,
     LocalDeployment,
     LossFn,
     OptimStepResponse,
@@ -314,6 +315,78 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
             await self._portal.call_async(self._core.save_weights_and_get_sampling_client_async, name),
         )
 
+    def load_state(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """Replace the adapter by that of a checkpoint, with a fresh optimizer: moments zero, step count 0.
+
+        Accumulated gradients are dropped. Nothing is published: the paired sampler serves what was published last until
+        the next save, and clients that are pinned to a later policy version wait until training has reached it again.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `save_state_async` gave, of any run with the
+                same base model and rank.
+
+        Returns:
+            The future of the address. It fails with `RemoteOpError`, the trainer as it was, when the checkpoint has
+            another base model or rank, or was removed in the meantime.
+
+        Raises:
+            InvalidInputError: not such an address; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        return self._future(self._portal.call(self._core.load_state_async, path))
+
+    async def load_state_async(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """Replace the adapter by that of a checkpoint, with a fresh optimizer: moments zero, step count 0.
+
+        Accumulated gradients are dropped. Nothing is published: the paired sampler serves what was published last until
+        the next save, and clients that are pinned to a later policy version wait until training has reached it again.
+
+        Args:
+            path: the ``bt://loops:<run_id>/weights/<name>`` address that `save_state_async` gave, of any run with the
+                same base model and rank.
+
+        Returns:
+            The future of the address. It fails with `RemoteOpError`, the trainer as it was, when the checkpoint has
+            another base model or rank, or was removed in the meantime.
+
+        Raises:
+            InvalidInputError: not such an address; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        return self._future(await self._portal.call_async(self._core.load_state_async, path))
+
+    def load_state_with_optimizer(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """As `load_state_async`, with the checkpoint's Adam moments and step count: training goes on as if it had
+        never stopped, to the bit.
+
+        Args:
+            path: as in `load_state_async`.
+
+        Returns:
+            As `load_state_async`.
+
+        Raises:
+            InvalidInputError, NotFoundError, LoopsError: as `load_state_async`.
+        """
+        return self._future(self._portal.call(self._core.load_state_with_optimizer_async, path))
+
+    async def load_state_with_optimizer_async(self, path: str) -> OperationFuture[LoadWeightsResponse]:
+        """As `load_state_async`, with the checkpoint's Adam moments and step count: training goes on as if it had
+        never stopped, to the bit.
+
+        Args:
+            path: as in `load_state_async`.
+
+        Returns:
+            As `load_state_async`.
+
+        Raises:
+            InvalidInputError, NotFoundError, LoopsError: as `load_state_async`.
+        """
+        return self._future(await self._portal.call_async(self._core.load_state_with_optimizer_async, path))
+
     def create_sampling_client(self, model_path: str) -> SamplingClient:
         """A client of the paired sampler that samples from the weights at `model_path`.
 
@@ -389,7 +462,7 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
     @property
     def last_policy_version(self) -> int | None:
         """The number of optimizer steps as last heard from the trainer; no network. `None` before anything was
-        heard.
+        heard, and after a load of which the trainer did not tell it.
         """
         return self._core.last_policy_version
 

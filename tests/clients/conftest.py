@@ -14,6 +14,7 @@ from aiohttp import web
 from loops_sdk import LocalDeployment, SamplingClient, ServiceClient, TrainingClient
 from loops_sdk._clients import control, readiness
 from loops_sdk._net import caller
+from loops_sdk._wire.endpoints import OPERATIONS
 from loops_sdk._wire.retrying import Backoff
 
 KEY = "secret-key-of-the-tests"
@@ -46,7 +47,9 @@ class Service:
     models: list[dict[str, Any]] = attrs.field(factory=lambda: [dict(BASE_CARD)])
     serves: int | None = 0
     steps: int = 0
+    loads: int = 5
     saved: dict[str, Any] = attrs.field(factory=dict)
+    states: list[dict[str, Any]] = attrs.field(factory=list)
     _operations: dict[str, Any] = attrs.field(factory=dict)
 
     def lines(self, containing: str = "") -> list[str]:
@@ -100,11 +103,11 @@ class Service:
             "GET /v1/loops/runs/{id}": lambda request: {"run": self._run(self._by_id(request))},
             "POST /v1/loops/samplers": lambda _: {"sampler": self._make_sampler()},
             "GET /v1/loops/samplers/{id}": lambda _: {"sampler": self._sampler()},
-            "GET /v1/loops/checkpoints": lambda _: {"checkpoints": [self.checkpoint("step-1")]},
+            "GET /v1/loops/checkpoints": lambda _: {"checkpoints": [self.checkpoint("step-1"), *self.states]},
         }
 
     def trainer_routes(self) -> dict[str, Any]:
-        operations = ("forward", "forward_backward", "optim_step", "save_state", "save_weights_for_sampler")
+        operations = [endpoint.name for endpoint in OPERATIONS]
         return {
             **{f"POST /{name}": lambda _, name=name: self._accept(name) for name in operations},
             "GET /operations/{id}": lambda request: {
@@ -161,7 +164,7 @@ class Service:
             "user": {},
         }
 
-    def checkpoint(self, name: str) -> dict[str, Any]:
+    def checkpoint(self, name: str, **fields: Any) -> dict[str, Any]:
         return {
             "id": f"id-{name}",
             "checkpoint_id": name,
@@ -171,6 +174,7 @@ class Service:
             "base_model": MODEL,
             "size_bytes": 1,
             "created_at": "2026-01-01T00:00:00Z",
+            **fields,
         }
 
     def _accept(self, name: str) -> dict[str, Any]:
@@ -184,6 +188,9 @@ class Service:
             return {"metrics": {"step": float(self.steps), "grad_norm": 1.0}}
         if name.startswith("forward"):
             return {"loss": 1.5, "metrics": {"loss:sum": 1.5}, "loss_fn_outputs": [{"logprobs": [-0.5]}]}
+        if name.startswith("load_state"):
+            self.steps = self.loads if name.endswith("with_optimizer") else 0
+            return {"path": body["path"], "type": "load_weights", "policy_version": self.steps, **self.saved}
         kind = "weights" if name == "save_state" else "sampler_weights"
         path = f"bt://loops:{body.get('run_id', 'local')}/{kind}/{body['name']}"
         return {"path": path, "type": "save_weights", "policy_version": self.steps, **self.saved}

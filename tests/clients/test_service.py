@@ -357,6 +357,117 @@ async def test_closing_ends_a_wait_for_readiness(client: ServiceClient, service:
         await call
 
 
+# ---------------------------------------------------------------- from a checkpoint
+
+PATH = "bt://loops:r0/weights/step-1"
+FROM_STATE = ["create_training_client_from_state", "create_training_client_from_state_with_optimizer"]
+
+
+def state(service: Any, **fields: Any) -> None:
+    """The control plane knows a checkpoint of an earlier run beside one of the same name for samplers."""
+    known = {"run_id": "r0", "target": "trainer", "lora_adapter_config": {"r": 8}, **fields}
+    service.states.append(service.checkpoint("step-1", **known))
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "version"),
+    [(FROM_STATE[0], "/load_state", 0), (FROM_STATE[1], "/load_state_with_optimizer", 5)],
+)
+async def test_a_run_from_a_checkpoint(client: ServiceClient, service: Any, name: str, load: str, version: int) -> None:
+    state(service)
+    training = await getattr(client, f"{name}_async")(PATH, 300.0, name="again", replicas=2, max_seq_len=64)
+    assert service.last("GET /v1/loops/checkpoints").body == {"checkpoint_path": PATH}
+    assert service.last(CREATE).body == {
+        "session_id": "s1",
+        "base_model": "acme/model",
+        "name": "again",
+        "max_seq_len": 64,
+        "lora_rank": 8,
+        "replicas": 2,
+    }
+    assert service.last(f"POST {load}").body == {"path": PATH}
+    assert (training.get_info().lora_rank, training.get_info().max_seq_len, training.run_id) == (8, 64, "r1")
+    assert training.last_policy_version == version
+
+
+@pytest.mark.parametrize(
+    "fields", [{"base_model": None}, {"lora_adapter_config": None}, {"lora_adapter_config": {"r": "8"}}]
+)
+async def test_a_checkpoint_of_unknown_shape_makes_no_run(client: ServiceClient, service: Any, fields: Any) -> None:
+    state(service, **fields)
+    with pytest.raises(errors.ProtocolError, match=f"expected base model and rank of {PATH}, got "):
+        await client.create_training_client_from_state_async(PATH)
+    assert service.runs == []
+
+
+async def test_a_checkpoint_that_is_not_there_makes_no_run(client: ServiceClient, service: Any, reply: Any) -> None:
+    with pytest.raises(errors.NotFoundError, match=f"there is no checkpoint {PATH}"):
+        await client.create_training_client_from_state_async(PATH)
+
+    async def refuse(_request: Any) -> Any:
+        return reply(404, {"message": "no such checkpoint"})
+
+    service.on["GET /v1/loops/checkpoints"] = refuse
+    with pytest.raises(errors.NotFoundError, match="no such checkpoint"):
+        await client.create_training_client_from_state_with_optimizer_async(PATH)
+    assert service.runs == []
+
+
+@pytest.mark.parametrize("name", FROM_STATE)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": "step-1"}, r"^path: expected bt://loops:"),
+        ({"path": "bt://loops:r0/sampler_weights/x"}, r"^path: expected weights, which trainers load"),
+        *(({argument: WRONG[argument][0]}, WRONG[argument][1]) for argument in ("timeout", "replicas", "name")),
+    ],
+)
+async def test_arguments_of_both_are_checked_before_anything_is_sent(
+    client: ServiceClient, service: Any, name: str, arguments: Any, message: str
+) -> None:
+    with pytest.raises(errors.InvalidInputError, match=message):
+        await getattr(client, f"{name}_async")(**{"path": PATH, **arguments})
+    assert service.asked == []
+
+
+@pytest.mark.parametrize("how", ["at submit", "as an operation"])
+async def test_a_load_that_fails_leaves_its_ids(client: ServiceClient, service: Any, reply: Any, how: str) -> None:
+    async def refuse(_request: Any) -> Any:
+        if how == "at submit":
+            return reply(404, {"detail": "it has expired"})
+        return reply(202, {"operation_id": "op-0"})
+
+    async def fail(_request: Any) -> Any:
+        return reply(200, {"status": "error", "error": "it has expired", "error_class": "RuntimeError"})
+
+    state(service)
+    service.on["POST /load_state"], service.on["GET /operations/op-0"] = refuse, fail
+    with pytest.raises(errors.LoopsError, match="it has expired") as caught:
+        await client.create_training_client_from_state_async(PATH)
+    assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
+    assert isinstance(caught.value, errors.NotFoundError if how == "at submit" else errors.RemoteOpError)
+
+
+async def test_cancelling_while_the_weights_are_loaded_leaves_the_client_usable(
+    client: ServiceClient, service: Any
+) -> None:
+    state(service)
+    arrived, release = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        arrived.set()
+        await release.wait()
+
+    service.on["GET /operations/op-0"] = hang
+    call = asyncio.create_task(client.create_training_client_from_state_async(PATH))
+    await arrived.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    release.set()
+    assert (await client.create_training_client_from_state_async(PATH)).run_id == "r2"
+
+
 # ---------------------------------------------------------------- the rest
 
 

@@ -11,6 +11,7 @@ import pytest
 from loops_sdk import (
     AdamParams,
     Datum,
+    LoadWeightsResponse,
     OperationFuture,
     SamplingClient,
     ServiceClient,
@@ -93,6 +94,54 @@ async def test_a_save(training: TrainingClient, service: Any, name: str) -> None
     assert service.last(f"POST /{name}").body == body
 
 
+PATH = "bt://loops:r2/weights/step-5"
+
+
+@pytest.mark.parametrize(("name", "version"), [("load_state", 0), ("load_state_with_optimizer", 5)])
+async def test_a_load(training: TrainingClient, service: Any, name: str, version: int) -> None:
+    result = await (await getattr(training, f"{name}_async")(PATH))
+    assert result == LoadWeightsResponse(PATH, "load_weights", version)
+    assert service.last(f"POST /{name}").body == {"path": PATH}
+    assert training.last_policy_version == version
+    await (await training.optim_step_async(AdamParams()))
+    assert training.last_policy_version == version + 1
+
+
+async def test_after_a_load_that_does_not_tell_the_version_none_is_known(
+    training: TrainingClient, service: Any
+) -> None:
+    service.saved = {"policy_version": None}
+    await (await training.optim_step_async(AdamParams()))
+    await (await training.load_state_with_optimizer_async(PATH))
+    assert training.last_policy_version is None
+
+
+async def test_a_step_that_is_heard_of_after_the_load_behind_it_tells_nothing(
+    training: TrainingClient, service: Any
+) -> None:
+    release = asyncio.Event()
+
+    async def late(_request: Any) -> Any:
+        await release.wait()
+
+    service.on["GET /operations/op-0"] = late
+    step = await training.optim_step_async(AdamParams())
+    await (await training.load_state_async(PATH))
+    assert training.last_policy_version == 0
+    release.set()
+    assert (await step).metrics["step"] == 1
+    assert training.last_policy_version == 0
+
+
+async def test_a_checkpoint_that_is_not_there(training: TrainingClient, service: Any, reply: Any) -> None:
+    async def refuse(_request: Any) -> Any:
+        return reply(404, {"detail": f"there is no checkpoint {PATH}"})
+
+    service.on["POST /load_state"] = refuse
+    with pytest.raises(errors.NotFoundError, match=f"there is no checkpoint {PATH}"):
+        await training.load_state_async(PATH)
+
+
 WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "no list": ("forward", (DATUM,), r"^data: expected a list of Datum, got Datum$"),
     "empty": ("forward", ([],), r"^data: expected at least one Datum, got an empty list$"),
@@ -109,6 +158,10 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "path": ("create_sampling_client", ("step-1",), r"^model_path: expected bt://loops:"),
     "kind": ("create_sampling_client", ("bt://loops:r1/weights/x",), r"^model_path: expected sampler_weights"),
     "run": ("create_sampling_client", ("bt://loops:r2/sampler_weights/x",), r"^model_path: .* serves run r1"),
+    "load path": ("load_state", ("step-1",), r"^path: expected bt://loops:.*, got 'step-1'$"),
+    "load kind": ("load_state", ("bt://loops:r1/sampler_weights/x",), r"^path: expected weights, which trainers load"),
+    "load nothing": ("load_state_with_optimizer", (None,), r"^path: expected bt://loops:.*, got None$"),
+    "load name": ("load_state_with_optimizer", ("bt://loops:r1/weights/.x",), r"^path: expected 1 to 255 letters"),
     "checkpoints": ("list_checkpoints", (), r"^list_checkpoints: this client knows no control plane"),
 }
 
@@ -190,6 +243,7 @@ async def test_everything_after_close_says_closed(training: TrainingClient, serv
         training.forward_backward_async([DATUM]),
         training.optim_step_async(AdamParams()),
         training.save_state_async("x"),
+        training.load_state_async(PATH),
         training.policy_version_async(),
         training.health_async(),
         training.create_sampling_client_async("bt://loops:r1/sampler_weights/a"),

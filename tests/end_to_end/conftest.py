@@ -44,7 +44,13 @@ class Deployment:
     @asynccontextmanager
     async def run(self, service: ServiceClient, **options: Any) -> AsyncIterator[TrainingClient]:
         """A run that gives its processes back at the end."""
-        training = await service.create_lora_training_client_async(self.base_model, **options)
+        made = await service.create_lora_training_client_async(self.base_model, **options)
+        async with self.ending(made) as training:
+            yield training
+
+    @asynccontextmanager
+    async def ending(self, training: TrainingClient) -> AsyncIterator[TrainingClient]:
+        """Whatever made the run, it ends with the block."""
         try:
             yield training
         finally:

@@ -43,6 +43,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/optim_step": {"adam_params": {"learning_rate": 0.1, "beta1": 0.9, "grad_clip_norm": 1.0}},
     "/save_state": {"name": "a", "trainer_server_id": "run7", "run_id": "run7", "ttl_seconds": 60},
     "/save_weights_for_sampler": {"name": "a", "trainer_server_id": "run7"},
+    "/load_state": {"path": "bt://loops:run7/weights/a"},
+    "/load_state_with_optimizer": {"path": "bt://loops:run7/weights/a"},
     "/v1/completions": {
         "model": "double/model",
         "prompt": [1, 2],

@@ -82,6 +82,10 @@ async def test_a_key_sent_twice_is_one_operation(trainer: Make, engine: double_e
         ("/save_state", {"name": "a", "run_id": "another"}, "run_id"),
         ("/save_state", {"name": "a", "ttl_seconds": 0}, "ttl_seconds"),
         ("/save_weights_for_sampler", {}, "name"),
+        ("/load_state", {}, "path"),
+        ("/load_state", {"path": "base"}, "path: expected bt://loops:"),
+        ("/load_state_with_optimizer", {"path": "bt://loops:run7/sampler_weights/a"}, "path: expected bt://loops:"),
+        ("/load_state", {"path": "bt://loops:run7/weights/a", "optimizer": True}, "optimizer"),
     ],
 )
 async def test_bad_input_is_refused_at_submit_by_name(trainer: Make, path: str, body: Any, names: str) -> None:
@@ -186,6 +190,92 @@ async def test_a_run_can_start_from_the_weights_of_another(
     await other.open(successor, double_engine.Trainer())
     assert (await again.do("/forward", batch(1, 2)))["loss"] == loss
     assert (await again.get("/policy_version")).json == {"policy_version": 0}
+
+
+async def train(peer: Peer, steps: int) -> None:
+    for _ in range(steps):
+        await peer.do("/forward_backward", batch(1, 2))
+        await peer.do("/optim_step", {"adam_params": {"learning_rate": 0.1}})
+
+
+async def successor(storage: Storage, serve: Serve, engine: double_engine.Trainer, **options: Any) -> Peer:
+    """The trainer of another run in the same data directory."""
+    run = attrs.evolve(RUN, id="run8", **options)
+    storage.write_run(run)
+    other = Trainer(storage, api_key=KEY)
+    peer = await serve(other.app)
+    await other.open(run, engine)
+    return peer
+
+
+@pytest.mark.parametrize(("path", "version"), [("/load_state", 0), ("/load_state_with_optimizer", 2)])
+async def test_another_run_goes_on_from_a_checkpoint(
+    trainer: Make, storage: Storage, serve: Serve, engine: double_engine.Trainer, path: str, version: int
+) -> None:
+    peer = await trainer()
+    await train(peer, 2)
+    saved = (await peer.do("/save_state", {"name": "two"}))["path"]
+    logits, moments = engine.logits, engine.moments
+    other = double_engine.Trainer()
+    again = await successor(storage, serve, other)
+    await again.do("/forward_backward", batch(1, 2))
+    assert await again.do(path, {"path": saved}) == {"path": saved, "type": "load_weights", "policy_version": version}
+    assert (other.logits == logits).all()
+    assert (other.moments == (moments if version else 0)).all()
+    assert (await again.get("/policy_version")).json == {"policy_version": version}
+    refused = await again.get(f"/operations/{await again.submit('/optim_step', {})}")
+    assert "forward_backward first" in refused.json["error"]["message"]  # what had accumulated is gone
+    assert storage.live("run8") is None  # a load publishes nothing
+    await train(again, 1)
+    assert (await again.do("/save_state", {"name": "on"}))["policy_version"] == version + 1
+
+
+async def test_a_load_waits_for_its_turn_and_takes_what_is_saved_then(
+    trainer: Make, engine: double_engine.Trainer
+) -> None:
+    peer = await trainer()
+    path = (await peer.do("/save_state", {"name": "a"}))["path"]
+    engine.gate.clear()
+    await peer.submit("/forward_backward", batch(1, 2))
+    await peer.submit("/optim_step", {})
+    await peer.submit("/save_state", {"name": "a"})
+    load = await peer.submit("/load_state_with_optimizer", {"path": path})
+    engine.gate.set()
+    assert (await peer.result(load))["policy_version"] == 1
+
+
+@pytest.mark.parametrize("path", ["bt://loops:run7/weights/nothing", "bt://loops:nobody/weights/a"])
+async def test_a_checkpoint_that_is_not_there_is_refused_at_submit(trainer: Make, path: str) -> None:
+    refused = await (await trainer()).post("/load_state", {"path": path})
+    assert (refused.status, refused.json["detail"]) == (404, f"there is no checkpoint {path}")
+
+
+async def test_a_load_that_was_accepted_stays_so_when_its_checkpoint_has_gone(trainer: Make, storage: Storage) -> None:
+    peer = await trainer()
+    path = (await peer.do("/save_state", {"name": "a"}))["path"]
+    accepted = await peer.submit("/load_state", {"path": path}, key="k")
+    await peer.result(accepted)
+    (storage.root / "runs" / "run7" / "weights" / "a").unlink()
+    assert await peer.submit("/load_state", {"path": path}, key="k") == accepted
+    assert (await peer.post("/load_state", {"path": path})).status == 404
+
+
+async def test_a_checkpoint_of_another_rank_fails_the_operation_and_changes_nothing(
+    trainer: Make, storage: Storage, serve: Serve
+) -> None:
+    peer = await trainer()
+    path = (await peer.do("/save_state", {"name": "a"}))["path"]
+    engine = double_engine.Trainer()
+    again = await successor(storage, serve, engine, lora_rank=8)
+    await train(again, 1)
+    before = engine.logits
+    answer = (await again.get(f"/operations/{await again.submit('/load_state', {'path': path})}")).json
+    assert answer["error_class"] == "RuntimeError"
+    assert answer["error"]["message"] == (
+        f"{path} does not fit this trainer, which stays as it was: saved with r=4, this adapter has 8"
+    )
+    assert (engine.logits == before).all()
+    assert (await again.get("/policy_version")).json == {"policy_version": 1}
 
 
 async def test_before_the_engine_is_there_every_route_is_503(storage: Storage, serve: Serve) -> None:

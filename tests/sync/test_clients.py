@@ -99,6 +99,19 @@ def test_a_run_as_documented(training: TrainingClient, datum: Datum) -> None:
     training.health()
 
 
+def test_training_goes_on_in_another_run(training: TrainingClient, datum: Datum) -> None:
+    training.forward_backward([datum])
+    step = int(training.optim_step(ADAM).result(timeout=60.0).metrics["step"])
+    path = training.save_state("on").result(timeout=60.0).path
+    assert training.load_state_with_optimizer(path).result(timeout=60.0).policy_version == step
+    with ServiceClient() as service:
+        resumed = service.create_training_client_from_state_with_optimizer(path)
+        assert isinstance(resumed, TrainingClient)
+        assert resumed.policy_version == step
+        assert resumed.load_state(path).result(timeout=60.0).path == path
+        assert resumed.last_policy_version == 0
+
+
 def test_the_same_on_any_event_loop(training: TrainingClient, datum: Datum) -> None:
     async def run() -> float:
         accepted = await training.forward_backward_async([datum])

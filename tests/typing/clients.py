@@ -16,10 +16,14 @@ def blocking(service: loops_sdk_sync.ServiceClient, data: list[Datum]) -> None:
     training = service.create_lora_training_client("loops/tiny", rank=16)
     assert_type(training, loops_sdk_sync.TrainingClient)
     service.create_lora_training_client("loops/tiny", 16, None, 600.0, 3600.0, loops_sdk_sync.WandbConfig("project"))
+    assert_type(service.create_training_client_from_state("p"), loops_sdk_sync.TrainingClient)
+    assert_type(service.create_training_client_from_state_with_optimizer("p"), loops_sdk_sync.TrainingClient)
     assert_type(training.forward_backward(data).result(timeout=600.0), ForwardBackwardOutput)
     assert_type(training.optim_step(AdamParams()), loops_sdk_sync.Future[OptimStepResponse])
     assert_type(training.save_weights_and_get_sampling_client("a").result(), loops_sdk_sync.SamplingClient)
     assert_type(training.create_sampling_client("bt://loops:r/sampler_weights/a"), loops_sdk_sync.SamplingClient)
+    assert_type(training.load_state("bt://loops:r/weights/a").result(timeout=1.0).path, str)
+    assert_type(training.load_state_with_optimizer("p"), loops_sdk_sync.Future[loops_sdk_sync.LoadWeightsResponse])
     assert_type(training.policy_version, int)
     assert_type(training.run_id, str | None)
     with training as same:
@@ -43,10 +47,12 @@ async def core(training: loops_sdk.TrainingClient, data: list[Datum]) -> None:
 def wrong(service: loops_sdk_sync.ServiceClient, training: loops_sdk_sync.TrainingClient, data: list[Datum]) -> None:
     service.create_lora_training_client()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     service.create_lora_training_client("m", rank="16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    service.create_training_client_from_state(rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     training.forward_backward(data, "entropy")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.forward_backward(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.optim_step(1e-4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.optim_step(AdamParams()).result("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    training.load_state()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     training.policy_version()  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
     training.no_such_call()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     loops_sdk_sync.TrainingClient("http://t")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

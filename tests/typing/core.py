@@ -19,6 +19,7 @@ from loops_sdk import (
     ForwardBackwardFuture,
     ForwardBackwardOutput,
     GetInfoResponse,
+    LoadWeightsResponse,
     LocalDeployment,
     LoopsError,
     ModelInput,
@@ -45,6 +46,9 @@ async def service() -> None:
         training = await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, max_seq_len=512)
         assert_type(training, TrainingClient)
         await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, WandbConfig("project", "run"))
+        resumed = await client.create_training_client_from_state_async("p", 600.0, 3600.0, name="n", with_sampler=True)
+        assert_type(resumed, TrainingClient)
+        assert_type(await client.create_training_client_from_state_with_optimizer_async("p"), TrainingClient)
         assert_type(await client.list_checkpoints_async("r1"), list[Checkpoint])
 
 
@@ -71,6 +75,9 @@ async def training(client: TrainingClient) -> None:
     both = await asyncio.gather(client.save_state_async("a", 60), client.forward_async([datum], "dppo"))
     assert_type(await both[0], SaveWeightsResponse)
     assert_type((await both[1]).loss, float)
+    loads = await asyncio.gather(client.load_state_async("p"), client.load_state_with_optimizer_async("p"))
+    assert_type(loads[0], OperationFuture[LoadWeightsResponse])
+    assert_type((await loads[1]).policy_version, int | None)
     publishing = await client.save_weights_and_get_sampling_client_async("a")
     assert_type(publishing, ComposedFuture[SamplingClient])
     assert_type(await publishing.result_async(timeout=5), SamplingClient)
@@ -105,11 +112,14 @@ async def wrong(service: ServiceClient, training: TrainingClient, sampling: Samp
     await service.create_lora_training_client_async("m", wandb_config={"project": "p"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     WandbConfig()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JsonlObserver(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await service.create_training_client_from_state_async("p", rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await training.forward_backward_async(Datum([1]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.forward_async([[1, 2]])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     await training.forward_async([Datum([1])], "mse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.optim_step_async()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     (await training.save_state_async("a")).path  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+    await training.load_state_async(Checkpoint)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await training.load_state_async("p", optimizer=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await sampling.sample_async("Hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await sampling.sample_async([1], sampling_params={})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SamplingClient(base_model="m", deployment="http://x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

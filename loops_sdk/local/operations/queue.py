@@ -86,6 +86,15 @@ class Operations:
             self._queue.put(operation)
             return operation.id
 
+    def known(self, key: str | None, fingerprint: bytes) -> str | None:
+        """The operation that was accepted under `key` before; `None` when there is none.
+
+        Raises:
+            InvalidInputError: the key was used for something else.
+        """
+        with self._lock:
+            return self._records.known(key, fingerprint)
+
     def _require_room(self, size: int) -> None:
         if self._closed:
             raise ServerShutdownError("the trainer is shutting down", status=503, retry_after=1.0)

@@ -128,11 +128,20 @@ class Trainer:
 
     def save_state(self, folder: Path) -> None:
         (folder / "state.json").write_text(
-            json.dumps({"logits": self.logits.tolist(), "moments": self.moments.tolist(), "step": self.step})
+            json.dumps(
+                {
+                    "logits": self.logits.tolist(),
+                    "moments": self.moments.tolist(),
+                    "step": self.step,
+                    "r": self.config.lora_rank,
+                }
+            )
         )
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
         state = json.loads((folder / "state.json").read_text())
+        if state["r"] != self.config.lora_rank:
+            raise RuntimeError(f"saved with r={state['r']}, this adapter has {self.config.lora_rank}")
         self.logits = np.array(state["logits"])
         self._restart(np.array(state["moments"]) if optimizer else np.zeros((2, VOCAB)), state["step"] * optimizer)
 
