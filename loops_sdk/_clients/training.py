@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+
+import attrs
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.models import Models
@@ -24,7 +26,7 @@ from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import ComposedFuture, OperationFuture
 from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
-from loops_sdk._wire.bodies import ForwardBackwardBody, LoadBody, OptimStepBody, SaveBody
+from loops_sdk._wire.bodies import ForwardBackwardBody, InitBody, LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
 from loops_sdk.instrumentation import Emit, OperationMeasured, tell
@@ -36,6 +38,7 @@ from loops_sdk.types import (
     Datum,
     ForwardBackwardOutput,
     GetInfoResponse,
+    InitTrainerServerResponse,
     LoadWeightsResponse,
     LocalDeployment,
     LossFn,
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 _LOSSES: tuple[str, ...] = get_args(LossFn)
 
@@ -151,9 +156,9 @@ class TrainingClient:
         self._timeout = timeout
         self._publish_timeout = publish_timeout
         self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout)
-        self._last_policy_version: int | None = None
         self._calls = count()
-        self._told_by = -1
+        self._version = _Latest[int | None](None)
+        self._rank = _Latest(info.lora_rank)
         self._last_published: SaveWeightsResponse | None = None
         self._stages: set[asyncio.Task[Any]] = set()
         self._emit: Emit = network.caller.emit
@@ -327,6 +332,23 @@ class TrainingClient:
         """
         return await self._load(endpoints.LOAD_STATE_WITH_OPTIMIZER, path)
 
+    async def init_trainer_server_async(self, lora_rank: int) -> OperationFuture[InitTrainerServerResponse]:
+        """Start over on the same trainer: a fresh adapter of rank `lora_rank`, a fresh optimizer, policy version 0.
+
+        Accumulated gradients are dropped; checkpoints stay. Nothing is published, as after `load_state_async`.
+
+        Args:
+            lora_rank: rank of the new adapter, >= 1. `get_info` tells it once the result is there.
+
+        Raises:
+            InvalidInputError: not a whole number >= 1; nothing was sent.
+            BadRequestError: the trainer refused the rank.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        check_int("lora_rank", lora_rank, low=1)
+        initialised = partial(self._initialised, next(self._calls), lora_rank)
+        return await self._channel.submit(endpoints.INIT_TRAINER_SERVER, InitBody(lora_rank), on_result=initialised)
+
     # ------------------------------------------------------------------ samplers and checkpoints
 
     async def create_sampling_client_async(self, model_path: str) -> SamplingClient:
@@ -384,7 +406,7 @@ class TrainingClient:
 
     def get_info(self) -> GetInfoResponse:
         """Base model, LoRA rank and longest sequence; no network."""
-        return self._info
+        return attrs.evolve(self._info, lora_rank=self._rank.value)
 
     @property
     def run_id(self) -> str | None:
@@ -396,7 +418,7 @@ class TrainingClient:
         """The number of optimizer steps as last heard from the trainer; no network. `None` before anything was
         heard, and after a load of which the trainer did not tell it.
         """
-        return self._last_policy_version
+        return self._version.value
 
     async def policy_version_async(self) -> int:
         """The number of optimizer steps applied so far, asked from the trainer now.
@@ -410,7 +432,7 @@ class TrainingClient:
             raise ProtocolError(
                 f"unexpected reply: expected a policy version, got {reply!r}", operation="policy_version"
             )
-        self._last_policy_version = version
+        self._version.value = version
         return version
 
     async def health_async(self) -> None:
@@ -473,7 +495,7 @@ class TrainingClient:
 
         def measure(metrics: Mapping[str, float], loss: float | None = None, tokens: int | None = None) -> None:
             elapsed = time.monotonic() - called_at
-            version = self._last_policy_version
+            version = self.last_policy_version
             self._emit(
                 OperationMeasured(endpoint.name, self._run_id, steps, elapsed, dict(metrics), version, loss, tokens)
             )
@@ -498,17 +520,14 @@ class TrainingClient:
     def _stepped(self, call: int, response: OptimStepResponse) -> None:
         step = response.metrics.get("step", math.nan)
         if math.isfinite(step):
-            self._told(call, int(step))
+            self._version.hear(call, int(step))
 
     def _loaded(self, call: int, response: LoadWeightsResponse) -> None:
-        self._told(call, response.policy_version)
+        self._version.hear(call, response.policy_version)
 
-    def _told(self, call: int, version: int | None) -> None:
-        """What a call's result says of the version holds unless a later call has told: results overtake each other,
-        and a load sets the version back.
-        """
-        if call > self._told_by:
-            self._told_by, self._last_policy_version = call, version
+    def _initialised(self, call: int, rank: int, _response: InitTrainerServerResponse) -> None:
+        self._version.hear(call, 0)
+        self._rank.hear(call, rank)
 
     def _published(self, response: SaveWeightsResponse) -> None:
         self._last_published = response
@@ -542,6 +561,18 @@ class TrainingClient:
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
+
+
+@attrs.define(eq=False)
+class _Latest(Generic[T]):
+    """What results say of the trainer's state: a later call's word stands, for results overtake each other."""
+
+    value: T
+    call: int = -1
+
+    def hear(self, call: int, value: T) -> None:
+        if call > self.call:
+            self.call, self.value = call, value
 
 
 def check_weights(path: str) -> None:

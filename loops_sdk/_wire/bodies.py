@@ -45,6 +45,13 @@ class LoadBody:
 
 
 @attrs.define(eq=False, repr=False)
+class InitBody:
+    lora_rank: int
+    lora_alpha: int | None = None
+    seed: int | None = None
+
+
+@attrs.define(eq=False, repr=False)
 class CreateRunBody:
     """Both ``POST runs`` and ``POST trainers``; only the former knows `sampler_num_replicas`."""
 

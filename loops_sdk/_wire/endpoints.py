@@ -10,7 +10,13 @@ from urllib.parse import quote
 import attrs
 
 from loops_sdk._wire import bodies
-from loops_sdk.types import ForwardBackwardOutput, LoadWeightsResponse, OptimStepResponse, SaveWeightsResponse
+from loops_sdk.types import (
+    ForwardBackwardOutput,
+    InitTrainerServerResponse,
+    LoadWeightsResponse,
+    OptimStepResponse,
+    SaveWeightsResponse,
+)
 
 Reply = TypeVar("Reply")
 
@@ -56,6 +62,9 @@ LOAD_STATE = Endpoint("load_state", "POST", "/load_state", LoadWeightsResponse, 
 LOAD_STATE_WITH_OPTIMIZER = Endpoint(
     "load_state_with_optimizer", "POST", "/load_state_with_optimizer", LoadWeightsResponse, bodies.LoadBody
 )
+INIT_TRAINER_SERVER = Endpoint(
+    "init_trainer_server", "POST", "/init_trainer_server", InitTrainerServerResponse, bodies.InitBody
+)
 OPERATIONS: tuple[Endpoint[Any], ...] = (
     FORWARD_BACKWARD,
     FORWARD,
@@ -64,6 +73,7 @@ OPERATIONS: tuple[Endpoint[Any], ...] = (
     SAVE_WEIGHTS_FOR_SAMPLER,
     LOAD_STATE,
     LOAD_STATE_WITH_OPTIMIZER,
+    INIT_TRAINER_SERVER,
 )
 
 # ------------------------------------------------- trainer: reads

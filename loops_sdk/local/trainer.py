@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 from aiohttp import web
 
 from loops_sdk._wire import endpoints
-from loops_sdk._wire.bodies import Accepted, ForwardBackwardBody, LoadBody, OptimStepBody, SaveBody
+from loops_sdk._wire.bodies import Accepted, ForwardBackwardBody, InitBody, LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.codec import decode_request, dumps, encode
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk._wire.idempotency import HEADER, fingerprint
@@ -26,7 +27,7 @@ from loops_sdk.local.engine import AdapterConfig, TrainingEngine
 from loops_sdk.local.operations import Bounds, Operations
 from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_body
 from loops_sdk.local.storage import RunRecord, Storage
-from loops_sdk.types import CheckpointPath, LoadWeightsResponse, SaveWeightsResponse
+from loops_sdk.types import CheckpointPath, InitTrainerServerResponse, LoadWeightsResponse, SaveWeightsResponse
 from loops_sdk.types.checkpoints import check_name
 
 __all__ = ["Trainer"]
@@ -70,6 +71,7 @@ class Trainer:
             endpoints.SAVE_WEIGHTS_FOR_SAMPLER.name: partial(self._plan_save, kind="sampler_weights"),
             endpoints.LOAD_STATE.name: partial(self._plan_load, optimizer=False),
             endpoints.LOAD_STATE_WITH_OPTIMIZER.name: partial(self._plan_load, optimizer=True),
+            endpoints.INIT_TRAINER_SERVER.name: self._plan_init,
         }
         self.app = application(api_key=api_key, form="detail", body_limit=body_limit)
         self._add_routes()
@@ -190,6 +192,11 @@ class Trainer:
             raise RuntimeError(f"{path} does not fit this trainer, which stays as it was: {error}") from error
         return LoadWeightsResponse(str(path), policy_version=engine.step)
 
+    def _plan_init(self, body: InitBody) -> Work:
+        _, engine = self._opened()
+        given = {name: value for name, value in attrs.asdict(body).items() if value is not None}
+        return partial(_init, engine, AdapterConfig(**given))
+
     # ------------------------------------------------------------ reads
 
     async def _retrieve(self, request: web.Request) -> web.Response:
@@ -214,7 +221,7 @@ class Trainer:
             "step": engine.step,
             "world_size": 1,
             "base_model": run.base_model,
-            "lora_rank": run.lora_rank,
+            "lora_rank": engine.adapter_config["r"],
             "max_seq_len": min(engine.max_seq_len, run.max_seq_len or engine.max_seq_len),
             "running": self._operations.running,
             "queued": self._operations.queued,
@@ -225,6 +232,11 @@ class Trainer:
         if self._run is None or self._engine is None:
             raise ServerShutdownError("the trainer is still loading its base model", status=503, retry_after=1.0)
         return self._run, self._engine
+
+
+def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
+    engine.init_adapter(config)
+    return InitTrainerServerResponse(config.lora_rank)
 
 
 def _write(engine: TrainingEngine, kind: str, folder: Path) -> None:

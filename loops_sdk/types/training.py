@@ -13,6 +13,7 @@ __all__ = [
     "AdamParams",
     "ForwardBackwardOutput",
     "GetInfoResponse",
+    "InitTrainerServerResponse",
     "LoadWeightsResponse",
     "LossFn",
     "OptimStepResponse",
@@ -106,6 +107,17 @@ class LoadWeightsResponse:
     path: str
     type: str = "load_weights"
     policy_version: int | None = None
+
+
+@attrs.frozen
+class InitTrainerServerResponse:
+    """The result of `init_trainer_server`.
+
+    Attributes:
+        lora_rank: rank of the fresh adapter; `None` when the trainer does not say.
+    """
+
+    lora_rank: int | None = None
 
 
 @attrs.frozen

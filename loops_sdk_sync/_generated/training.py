@@ -14,6 +14,7 @@ from loops_sdk import (
     Checkpoint,
     Datum,
     GetInfoResponse,
+    InitTrainerServerResponse,
     LoadWeightsResponse,
     LocalDeployment,
     LossFn,
@@ -386,6 +387,36 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
             InvalidInputError, NotFoundError, LoopsError: as `load_state_async`.
         """
         return self._future(await self._portal.call_async(self._core.load_state_with_optimizer_async, path))
+
+    def init_trainer_server(self, lora_rank: int) -> OperationFuture[InitTrainerServerResponse]:
+        """Start over on the same trainer: a fresh adapter of rank `lora_rank`, a fresh optimizer, policy version 0.
+
+        Accumulated gradients are dropped; checkpoints stay. Nothing is published, as after `load_state_async`.
+
+        Args:
+            lora_rank: rank of the new adapter, >= 1. `get_info` tells it once the result is there.
+
+        Raises:
+            InvalidInputError: not a whole number >= 1; nothing was sent.
+            BadRequestError: the trainer refused the rank.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        return self._future(self._portal.call(self._core.init_trainer_server_async, lora_rank))
+
+    async def init_trainer_server_async(self, lora_rank: int) -> OperationFuture[InitTrainerServerResponse]:
+        """Start over on the same trainer: a fresh adapter of rank `lora_rank`, a fresh optimizer, policy version 0.
+
+        Accumulated gradients are dropped; checkpoints stay. Nothing is published, as after `load_state_async`.
+
+        Args:
+            lora_rank: rank of the new adapter, >= 1. `get_info` tells it once the result is there.
+
+        Raises:
+            InvalidInputError: not a whole number >= 1; nothing was sent.
+            BadRequestError: the trainer refused the rank.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+        """
+        return self._future(await self._portal.call_async(self._core.init_trainer_server_async, lora_rank))
 
     def create_sampling_client(self, model_path: str) -> SamplingClient:
         """A client of the paired sampler that samples from the weights at `model_path`.

@@ -11,6 +11,8 @@ import pytest
 from loops_sdk import (
     AdamParams,
     Datum,
+    GetInfoResponse,
+    InitTrainerServerResponse,
     LoadWeightsResponse,
     OperationFuture,
     SamplingClient,
@@ -142,6 +144,42 @@ async def test_a_checkpoint_that_is_not_there(training: TrainingClient, service:
         await training.load_state_async(PATH)
 
 
+async def test_starting_over_with_another_rank(training: TrainingClient, service: Any) -> None:
+    await (await training.optim_step_async(AdamParams()))
+    started = await training.init_trainer_server_async(8)
+    assert await started == InitTrainerServerResponse(8)
+    assert service.last("POST /init_trainer_server").body == {"lora_rank": 8}
+    assert training.get_info() == GetInfoResponse("acme/model", 8)
+    assert training.last_policy_version == await training.policy_version_async() == 0
+
+
+async def test_the_rank_is_that_of_the_last_call_whichever_result_comes_last(
+    training: TrainingClient, service: Any
+) -> None:
+    release = asyncio.Event()
+
+    async def late(_request: Any) -> Any:
+        await release.wait()
+
+    service.on["GET /operations/op-0"] = late
+    first, second = await training.init_trainer_server_async(8), await training.init_trainer_server_async(16)
+    assert training.get_info().lora_rank == 32  # the trainer has not said that it is done
+    await second
+    release.set()
+    assert (await first).lora_rank == 8
+    assert training.get_info().lora_rank == 16
+
+
+async def test_starting_over_that_fails_leaves_the_rank(training: TrainingClient, service: Any, reply: Any) -> None:
+    async def fail(_request: Any) -> Any:
+        return reply(200, {"status": "error", "error": "no memory", "error_class": "RuntimeError"})
+
+    service.on["GET /operations/op-0"] = fail
+    with pytest.raises(errors.RemoteOpError, match="no memory"):
+        await (await training.init_trainer_server_async(8))
+    assert training.get_info().lora_rank == 32
+
+
 WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "no list": ("forward", (DATUM,), r"^data: expected a list of Datum, got Datum$"),
     "empty": ("forward", ([],), r"^data: expected at least one Datum, got an empty list$"),
@@ -158,6 +196,8 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "path": ("create_sampling_client", ("step-1",), r"^model_path: expected bt://loops:"),
     "kind": ("create_sampling_client", ("bt://loops:r1/weights/x",), r"^model_path: expected sampler_weights"),
     "run": ("create_sampling_client", ("bt://loops:r2/sampler_weights/x",), r"^model_path: .* serves run r1"),
+    "rank": ("init_trainer_server", (0,), r"^lora_rank: expected a value >= 1, got 0$"),
+    "no rank": ("init_trainer_server", (None,), r"^lora_rank: expected a whole number, got None$"),
     "load path": ("load_state", ("step-1",), r"^path: expected bt://loops:.*, got 'step-1'$"),
     "load kind": ("load_state", ("bt://loops:r1/sampler_weights/x",), r"^path: expected weights, which trainers load"),
     "load nothing": ("load_state_with_optimizer", (None,), r"^path: expected bt://loops:.*, got None$"),
@@ -244,6 +284,7 @@ async def test_everything_after_close_says_closed(training: TrainingClient, serv
         training.optim_step_async(AdamParams()),
         training.save_state_async("x"),
         training.load_state_async(PATH),
+        training.init_trainer_server_async(8),
         training.policy_version_async(),
         training.health_async(),
         training.create_sampling_client_async("bt://loops:r1/sampler_weights/a"),

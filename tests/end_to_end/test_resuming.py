@@ -112,6 +112,23 @@ async def test_after_a_load_the_sampler_serves_what_is_published_then(deployment
         assert (await again.sample_async(tokens, sampling_params=one)).policy_version == 0
 
 
+async def test_a_trainer_that_starts_over_with_another_rank(deployment: Any, batch: list[Datum]) -> None:
+    async with deployment.service() as service, deployment.run(service, rank=8, seed=7) as training:
+        base = await (await training.forward_async(batch))
+        await _train(training, batch, range(2))
+        assert (await (await training.init_trainer_server_async(4))).lora_rank == 4
+        assert training.get_info().lora_rank == 4
+        assert training.last_policy_version == await training.policy_version_async() == 0
+        assert (await (await training.forward_async(batch))).loss == pytest.approx(base.loss, rel=1e-6)
+        await _train(training, batch, range(2))
+        path = await _saved(training, "narrow")
+        tensors = _tensors(deployment, training, "narrow", "adapter_model")
+        assert {tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name} == {4}
+        resumed = await service.create_training_client_from_state_async(path)
+        async with deployment.ending(resumed):
+            assert resumed.get_info().lora_rank == 4
+
+
 async def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(
     deployment: Any, batch: list[Datum]
 ) -> None:

@@ -45,6 +45,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "/save_weights_for_sampler": {"name": "a", "trainer_server_id": "run7"},
     "/load_state": {"path": "bt://loops:run7/weights/a"},
     "/load_state_with_optimizer": {"path": "bt://loops:run7/weights/a"},
+    "/init_trainer_server": {"lora_rank": 4, "lora_alpha": 8, "seed": 1},
     "/v1/completions": {
         "model": "double/model",
         "prompt": [1, 2],
@@ -165,7 +166,9 @@ def requests(draw: st.DrawFn) -> tuple[str, bytes]:
 relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.mark.parametrize("path", ["/forward", "/optim_step", "/save_state", "/v1/completions", "/v1/loops/sessions"])
+@pytest.mark.parametrize(
+    "path", ["/forward", "/optim_step", "/save_state", "/init_trainer_server", "/v1/completions", "/v1/loops/sessions"]
+)
 def test_the_bodies_that_are_changed_are_good_ones(servers: Servers, path: str) -> None:
     assert servers.ask("POST", path, json=GOOD[path]) in (200, 202)
 

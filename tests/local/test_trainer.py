@@ -10,6 +10,7 @@ import attrs
 import double_engine
 import pytest
 
+from loops_sdk.local.engine import AdapterConfig
 from loops_sdk.local.operations import Bounds
 from loops_sdk.local.storage import Storage
 from loops_sdk.local.trainer import Trainer
@@ -82,6 +83,11 @@ async def test_a_key_sent_twice_is_one_operation(trainer: Make, engine: double_e
         ("/save_state", {"name": "a", "run_id": "another"}, "run_id"),
         ("/save_state", {"name": "a", "ttl_seconds": 0}, "ttl_seconds"),
         ("/save_weights_for_sampler", {}, "name"),
+        ("/init_trainer_server", {}, "lora_rank"),
+        ("/init_trainer_server", {"lora_rank": 0}, "lora_rank"),
+        ("/init_trainer_server", {"lora_rank": 1025}, "lora_rank"),
+        ("/init_trainer_server", {"lora_rank": 4, "lora_alpha": 0}, "lora_alpha"),
+        ("/init_trainer_server", {"lora_rank": 4, "seed": -1}, "seed"),
         ("/load_state", {}, "path"),
         ("/load_state", {"path": "base"}, "path: expected bt://loops:"),
         ("/load_state_with_optimizer", {"path": "bt://loops:run7/sampler_weights/a"}, "path: expected bt://loops:"),
@@ -276,6 +282,38 @@ async def test_a_checkpoint_of_another_rank_fails_the_operation_and_changes_noth
     )
     assert (engine.logits == before).all()
     assert (await again.get("/policy_version")).json == {"policy_version": 1}
+
+
+async def test_starting_over_with_a_fresh_adapter(
+    trainer: Make, storage: Storage, engine: double_engine.Trainer
+) -> None:
+    peer = await trainer()
+    await train(peer, 2)
+    path = (await peer.do("/save_state", {"name": "two"}))["path"]
+    await peer.do("/forward_backward", batch(1, 2))
+    started = await peer.do("/init_trainer_server", {"lora_rank": 8, "lora_alpha": 16, "seed": 3})
+    assert started == {"lora_rank": 8}
+    assert engine.config == AdapterConfig(lora_rank=8, lora_alpha=16, seed=3)
+    assert not engine.logits.any()
+    status = (await peer.get("/status")).json
+    assert (status["lora_rank"], status["step"]) == (8, 0)
+    for operation, body, says in (
+        ("/optim_step", {}, "forward_backward first"),
+        ("/load_state", {"path": path}, "saved with r=4, this adapter has 8"),
+    ):
+        failed = (await peer.get(f"/operations/{await peer.submit(operation, body)}")).json
+        assert says in failed["error"]["message"]
+    live = storage.live("run7")
+    assert live is not None
+    assert live.name == "two"  # nothing is published
+    await train(peer, 1)
+    saved = await peer.do("/save_state", {"name": "on"})
+    assert saved["policy_version"] == 1
+    (known,) = [one.checkpoint for one in storage.checkpoints("run7") if one.checkpoint.checkpoint_id == "on"]
+    assert known.lora_adapter_config is not None
+    assert known.lora_adapter_config["r"] == 8
+    await peer.do("/init_trainer_server", {"lora_rank": 4})
+    assert engine.config == AdapterConfig(lora_rank=4)
 
 
 async def test_before_the_engine_is_there_every_route_is_503(storage: Storage, serve: Serve) -> None:

@@ -119,6 +119,7 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     loops_sdk.GetInfoResponse: st.builds(loops_sdk.GetInfoResponse, st.text(), counts, maybe(counts)),
     loops_sdk.ImageChunk: images,
+    loops_sdk.InitTrainerServerResponse: st.builds(loops_sdk.InitTrainerServerResponse, maybe(counts)),
     loops_sdk.LoadWeightsResponse: st.builds(loops_sdk.LoadWeightsResponse, st.text(), st.text(), maybe(counts)),
     loops_sdk.LocalDeployment: st.just(loops_sdk.LocalDeployment("http://127.0.0.1:8000/v1")),
     loops_sdk.LoraConfig: lora_configs,

@@ -24,6 +24,7 @@ def blocking(service: loops_sdk_sync.ServiceClient, data: list[Datum]) -> None:
     assert_type(training.create_sampling_client("bt://loops:r/sampler_weights/a"), loops_sdk_sync.SamplingClient)
     assert_type(training.load_state("bt://loops:r/weights/a").result(timeout=1.0).path, str)
     assert_type(training.load_state_with_optimizer("p"), loops_sdk_sync.Future[loops_sdk_sync.LoadWeightsResponse])
+    assert_type(training.init_trainer_server(8).result().lora_rank, int | None)
     assert_type(training.policy_version, int)
     assert_type(training.run_id, str | None)
     with training as same:
@@ -52,6 +53,7 @@ def wrong(service: loops_sdk_sync.ServiceClient, training: loops_sdk_sync.Traini
     training.forward_backward(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.optim_step(1e-4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.optim_step(AdamParams()).result("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    training.init_trainer_server()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     training.load_state()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     training.policy_version()  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
     training.no_such_call()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

@@ -19,6 +19,7 @@ from loops_sdk import (
     ForwardBackwardFuture,
     ForwardBackwardOutput,
     GetInfoResponse,
+    InitTrainerServerResponse,
     LoadWeightsResponse,
     LocalDeployment,
     LoopsError,
@@ -78,6 +79,7 @@ async def training(client: TrainingClient) -> None:
     loads = await asyncio.gather(client.load_state_async("p"), client.load_state_with_optimizer_async("p"))
     assert_type(loads[0], OperationFuture[LoadWeightsResponse])
     assert_type((await loads[1]).policy_version, int | None)
+    assert_type(await client.init_trainer_server_async(8), OperationFuture[InitTrainerServerResponse])
     publishing = await client.save_weights_and_get_sampling_client_async("a")
     assert_type(publishing, ComposedFuture[SamplingClient])
     assert_type(await publishing.result_async(timeout=5), SamplingClient)
@@ -118,6 +120,7 @@ async def wrong(service: ServiceClient, training: TrainingClient, sampling: Samp
     await training.forward_async([Datum([1])], "mse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.optim_step_async()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     (await training.save_state_async("a")).path  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+    await training.init_trainer_server_async("8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.load_state_async(Checkpoint)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await training.load_state_async("p", optimizer=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await sampling.sample_async("Hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

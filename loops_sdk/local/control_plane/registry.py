@@ -14,13 +14,13 @@ import attrs
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
 from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
 from loops_sdk.local.control_plane.launcher import Deployed, Full, Launcher
+from loops_sdk.local.engine import MOST_RANK
 from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage, new_id
 from loops_sdk.types import CheckpointPath
 
 __all__ = ["Registry"]
 
 _RANK = 64
-_MOST_RANK = 1024
 _MOST_SEED = 2**63 - 1
 #: When the machine is full, a run or sampler of which nobody has asked anything for this many seconds gives way.
 _GIVES_WAY_AFTER = 60.0
@@ -195,7 +195,7 @@ def _check_run(body: CreateRunBody, max_seq_len: int) -> None:
     if body.name is not None and not 1 <= len(body.name) <= 255:
         raise InvalidInputError(f"name: expected 1 to 255 characters, got {len(body.name)}")
     _check_range("max_seq_len", body.max_seq_len, 1, max_seq_len)
-    _check_range("lora_rank", body.lora_rank, 1, _MOST_RANK)
+    _check_range("lora_rank", body.lora_rank, 1, MOST_RANK)
     _check_range("seed", body.seed, 0, _MOST_SEED)
     _check_range("scale_down_delay_seconds", body.scale_down_delay_seconds, 1, 3600)
     _check_range("replicas", body.replicas, 1, None)

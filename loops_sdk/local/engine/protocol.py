@@ -15,7 +15,10 @@ from loops_sdk.errors import InvalidInputError
 from loops_sdk.types import AdamParams, Datum, ForwardBackwardOutput, OptimStepResponse, SamplingParams
 from loops_sdk.types._checks import whole
 
-__all__ = ["AdapterConfig", "Generation", "GenerationEngine", "GenerationRequest", "TrainingEngine"]
+__all__ = ["MOST_RANK", "AdapterConfig", "Generation", "GenerationEngine", "GenerationRequest", "TrainingEngine"]
+
+#: The largest rank an adapter may have: beyond it LoRA saves nothing, and a slip of the pen takes all memory.
+MOST_RANK = 1024
 
 
 @attrs.frozen
@@ -23,7 +26,7 @@ class AdapterConfig:
     """A LoRA adapter (arXiv 2106.09685): ``W + (lora_alpha / lora_rank) B A`` on the linear layers of the chosen parts.
 
     Args:
-        lora_rank: rank of A and B, >= 1.
+        lora_rank: rank of A and B, from 1 to `MOST_RANK`.
         lora_alpha: scale before division by the rank, whatever the rank is.
         seed: seed of A (Kaiming-uniform, B is zero); `None` draws one.
         train_attn, train_mlp, train_unembed: which parts are targets: attention and MLP projections, `lm_head`.
@@ -32,7 +35,7 @@ class AdapterConfig:
         InvalidInputError: a rank, alpha or seed out of range, or no part at all.
     """
 
-    lora_rank: int = attrs.field(default=32, validator=whole(low=1))
+    lora_rank: int = attrs.field(default=32, validator=whole(low=1, high=MOST_RANK))
     lora_alpha: int = attrs.field(default=32, validator=whole(low=1))
     seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0, high=2**63 - 1)))
     train_attn: bool = True
