@@ -21,7 +21,7 @@ from loops_sdk.cli.deployment import deployment_options, started
 
 _DATA = "pebble_island"
 _BAR = 40
-_SHOWN = 3
+_SHOWN = (7, 34, 61)
 
 
 @attrs.frozen
@@ -57,7 +57,7 @@ def quickstart(
     """Fine-tune a language model on this machine and see what it has learned.
 
     Starts a deployment, trains a LoRA adapter on a few hundred questions and answers that ship with this package, and
-    shows the loss per step, the loss on questions it has not seen, and an answer before and after.
+    shows the loss per step, and the loss and some answers on questions it has not seen, before and after.
     """
     figures = asyncio.run(_tour(base_model, data_dir, max_seq_len, Lesson(**lesson)))
     if as_json:
@@ -89,30 +89,33 @@ class _Tour:
         self._tokenizer = await self._training.get_tokenizer_async()
         train, held_out = _read("train"), _read("held_out")
         self._console.print(f"  {len(train)} questions to learn from, {len(held_out)} others held out\n")
-        exam = [to_datum(self._tokenizer, messages) for messages in held_out]
-        questions = [messages[:-1] for messages in held_out[:: len(held_out) // _SHOWN][:_SHOWN]]
-        before, answers_before = await self._look("before", exam, questions)
+        before = await self._look("before", held_out)
         losses = await self._train([to_datum(self._tokenizer, messages) for messages in train])
-        after, answers_after = await self._look("after", exam, questions)
+        after = await self._look("after", held_out)
+        fell = 1 - after["loss"] / before["loss"]
         self._console.print(
-            f"\n[bold]held-out loss fell by {1 - after / before:.0%}[/], from {before:.3f} to {after:.3f}"
+            f"\n[bold]held-out loss fell by {fell:.0%}[/], from {before['loss']:.3f} to {after['loss']:.3f}"
         )
-        return {
-            "held_out_loss_before": before,
-            "held_out_loss_after": after,
-            "completions_before": answers_before,
-            "completions_after": answers_after,
-            "train_losses": losses,
+        looks = {
+            f"held_out_{what}_{when}": look[what]
+            for when, look in (("before", before), ("after", after))
+            for what in look
         }
+        return {**looks, "train_losses": losses}
 
-    async def _look(self, when: str, exam: list[Datum], questions: list[list[Message]]) -> tuple[float, list[str]]:
+    async def _look(self, when: str, held_out: list[list[Message]]) -> dict[str, Any]:
+        exam = [to_datum(self._tokenizer, messages) for messages in held_out]
         loss = (await (await self._training.forward_async(exam))).loss / learned_tokens(exam)
         sampler = await (await self._training.save_weights_and_get_sampling_client_async(when))
-        answers = await asyncio.gather(*[self._answer(sampler, question) for question in questions])
-        self._console.print(f"[bold]{when}[/]: loss {loss:.3f} nats per token on the held-out questions")
-        for question, answer in zip(questions, answers, strict=True):
-            self._console.print(f"  Q: {question[-1]['content']}\n  A: {answer}", markup=False)
-        return loss, answers
+        answers = await asyncio.gather(*[self._answer(sampler, messages[:-1]) for messages in held_out])
+        right = sum(answer == messages[-1]["content"] for answer, messages in zip(answers, held_out, strict=True))
+        self._console.print(
+            f"[bold]{when}[/]: held-out loss {loss:.3f} nats per token, "
+            f"{right} of {len(held_out)} questions answered word for word as the help desk would"
+        )
+        for index in _SHOWN:
+            self._console.print(f"  Q: {held_out[index][-2]['content']}\n  A: {answers[index]}", markup=False)
+        return {"loss": loss, "right": right, "answers": [answers[index] for index in _SHOWN]}
 
     async def _answer(self, sampler: SamplingClient, question: list[Message]) -> str:
         prompt = prompt_tokens(self._tokenizer, question)

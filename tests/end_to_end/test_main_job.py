@@ -143,5 +143,6 @@ def test_the_tour_teaches_the_model_what_it_did_not_know() -> None:
     figures = orjson.loads(done.stdout.splitlines()[-1])
     assert len(figures["train_losses"]) >= 30
     assert figures["held_out_loss_after"] <= 0.7 * figures["held_out_loss_before"]
-    changed = zip(figures["completions_before"], figures["completions_after"], strict=True)
+    changed = zip(figures["held_out_answers_before"], figures["held_out_answers_after"], strict=True)
     assert all(after != before for before, after in changed)
+    assert figures["held_out_right_after"] > figures["held_out_right_before"]
