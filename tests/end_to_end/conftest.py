@@ -108,20 +108,20 @@ def tokenizer(base: Path) -> Any:
 class Reference:
     """The same arithmetic, written the plainest way: transformers, peft, one datum at a time, torch's own AdamW."""
 
-    def __init__(self, base: Path, adapter: Path) -> None:
+    def __init__(self, base: Path, adapter: Path, dtype: str = "float32") -> None:
         import torch
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        self.model: Any = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+        self.model: Any = PeftModel.from_pretrained(model, str(adapter), is_trainable=True).to(getattr(torch, dtype))
         self.model.eval()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def logits(self, tokens: Sequence[int]) -> Any:
         import torch
 
-        return self.model(input_ids=torch.tensor([list(tokens)])).logits[0].float()
+        return self.model(input_ids=torch.tensor([list(tokens)])).logits[0]
 
     def logprobs(self, tokens: Sequence[int]) -> Any:
         """``out[k] = log p(tokens[k + 1] | tokens[..k])``."""
@@ -156,7 +156,7 @@ class Reference:
 
 @pytest.fixture
 def reference(base: Path) -> Any:
-    return lambda adapter: Reference(base, adapter)
+    return lambda adapter, dtype="float32": Reference(base, adapter, dtype)
 
 
 @pytest.fixture(scope="session")

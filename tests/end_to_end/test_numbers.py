@@ -56,21 +56,29 @@ async def test_a_training_step_equals_the_plain_loop(
     import torch
     from safetensors.torch import load_file
 
-    plain = reference(await _published(deployment, training, "start"))
+    start = await _published(deployment, training, "start")
     futures = [await training.forward_backward_async(part) for part in calls(batch)]
     stepped = await (await training.optim_step_async(PARAMS))
     loss = sum([(await future).loss for future in futures])
     weights = load_file(await _published(deployment, training, "next") / "adapter_model.safetensors")
 
-    expected_loss = sum(plain.forward_backward(datum) for part in calls(batch) for datum in part)
-    expected_norm = plain.step(**ADAM)
+    data = [datum for part in calls(batch) for datum in part]
+    plain, exact = reference(start), reference(start, "float64")
+    (expected_loss, expected_norm), _ = _step(plain, data), _step(exact, data)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert stepped.metrics["grad_norm"] == pytest.approx(expected_norm, rel=1e-5)
     assert weights.keys() == plain.weights().keys()
     for name, tensor in plain.weights().items():
+        # A deep model's float32 gradients are themselves off: as far as the plain loop is from float64 no digit counts.
+        noise = (tensor.double() - exact.weights()[name]).abs().max().item()
         torch.testing.assert_close(
-            weights[name].float(), tensor, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+            weights[name], tensor, rtol=1e-5, atol=max(1e-6, 3 * noise), msg=lambda text, n=name: f"{n}: {text}"
         )
+
+
+def _step(plain: Any, data: list[Datum]) -> tuple[float, float]:
+    """Loss and gradient norm of one step of the plain loop."""
+    return sum(plain.forward_backward(datum) for datum in data), plain.step(**ADAM)
 
 
 async def _some_steps(training: TrainingClient, batch: list[Datum]) -> None:
