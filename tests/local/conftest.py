@@ -131,7 +131,7 @@ async def sampler(storage: Storage, generator: double_engine.Generator, serve: S
     async def make(record: SamplerRecord = SAMPLER, **options: Any) -> Peer:
         server = Sampler(storage, api_key=KEY, **{"interval": 0.005, **options})
         peer = await serve(server.app, cancel_on_disconnect=True)
-        await server.open(record, generator, tokenizer_path="/nowhere")
+        await server.open(record, generator)
         return peer
 
     return make

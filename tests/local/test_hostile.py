@@ -98,7 +98,7 @@ class Servers:
         for server in self._servers:
             await server.start()
         await trainer.open(RUN, double_engine.Trainer())
-        await sampler.open(SAMPLER, double_engine.Generator(), tokenizer_path="/nowhere")
+        await sampler.open(SAMPLER, double_engine.Generator())
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
 
     def _url(self, path: str) -> str:

@@ -64,13 +64,12 @@ class Sampler:
         self.app.router.add_post(endpoints.COMPLETIONS.path, self._completions)
         self.app.on_shutdown.append(self._shut_down)
 
-    async def open(self, record: SamplerRecord, engine: GenerationEngine, *, tokenizer_path: str) -> None:
+    async def open(self, record: SamplerRecord, engine: GenerationEngine) -> None:
         """Begin to sample, with the adapter that is published already, if there is one.
 
         Args:
             record: what to serve.
-            engine: a loaded engine.
-            tokenizer_path: folder or hub id of the base model's tokenizer, told to clients.
+            engine: a loaded engine; clients are told its `tokenizer_path`.
 
         Raises:
             NotFoundError, RuntimeError: the checkpoint to serve is missing or does not fit.
@@ -88,7 +87,8 @@ class Sampler:
             await driver.aclose()
             raise
         limit = min(engine.max_seq_len, record.max_seq_len or engine.max_seq_len)
-        self._serving = _Serving(record, self._storage, driver, adapters, following, limit, tokenizer_path, self._wait)
+        root = engine.tokenizer_path
+        self._serving = _Serving(record, self._storage, driver, adapters, following, limit, root, self._wait)
 
     async def _shut_down(self, _app: web.Application) -> None:
         if self._serving is not None:
@@ -127,11 +127,11 @@ class _Serving:
         adapters: Adapters,
         following: Following,
         max_seq_len: int,
-        tokenizer_path: str,
+        root: str,
         wait: float,
     ) -> None:
         self._record, self._storage, self._driver, self._adapters = record, storage, driver, adapters
-        self._following, self._max_seq_len, self._root, self._wait = following, max_seq_len, tokenizer_path, wait
+        self._following, self._max_seq_len, self._root, self._wait = following, max_seq_len, root, wait
         self._live_id = record.run_id or record.model_path
         self._task = asyncio.create_task(following.run(), name="follow the pointer")
 

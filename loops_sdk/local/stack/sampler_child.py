@@ -20,7 +20,7 @@ async def serve(child: Child) -> None:
         if child.settings.max_seq_len is not None:
             limit = min(child.settings.max_seq_len, record.max_seq_len or child.settings.max_seq_len)
             record = attrs.evolve(record, max_seq_len=limit)
-        await sampler.open(record, engine, tokenizer_path=engine.tokenizer_path)
+        await sampler.open(record, engine)
         child.leash.report("ready")
         await asyncio.Event().wait()
 
