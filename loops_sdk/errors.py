@@ -28,6 +28,7 @@ __all__ = [
     "StatusError",
     "UnknownRequestError",
     "UnretrievedErrorWarning",
+    "UnsupportedError",
     "WeightsNotReadyError",
 ]
 
@@ -131,6 +132,10 @@ class InvalidInputError(LoopsError, ValueError):
     """An argument is wrong. Raised before anything is sent; the message names the argument, what was given, what is
     wanted.
     """
+
+
+class UnsupportedError(LoopsError, NotImplementedError):
+    """Something that this service, deployment or client does not have. The message says what to use instead."""
 
 
 class ClientClosedError(LoopsError, RuntimeError):

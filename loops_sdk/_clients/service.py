@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from loops_sdk._clients.control import ControlPlane
+from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import trainer_ready
 from loops_sdk._clients.training import TrainingClient, check_weights
 from loops_sdk._net.futures import OperationFuture
@@ -250,13 +251,17 @@ class ServiceClient:
         except LoopsError as error:
             error.add_context(session_id=run.session_id, run_id=run.id)
             raise
-        client = TrainingClient._of_run(
+        info = GetInfoResponse(base_model, rank, options.max_seq_len)
+        client = TrainingClient._of_service(
             self._network,
-            self._control,
-            run,
-            GetInfoResponse(base_model, rank, options.max_seq_len),
+            run.base_url,
+            info,
+            PairedSampler.of_run(
+                self._control, run, info, timeout=options.timeout, ready_timeout=options.ready_timeout
+            ),
+            control=self._control,
+            run_id=run.id,
             timeout=options.timeout,
-            ready_timeout=options.ready_timeout,
             publish_timeout=options.publish_timeout,
         )
         self._clients.append(client)

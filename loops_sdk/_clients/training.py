@@ -43,7 +43,6 @@ from loops_sdk.types import (
     LocalDeployment,
     LossFn,
     OptimStepResponse,
-    Run,
     SaveWeightsResponse,
 )
 from loops_sdk.types._checks import check_int, check_number, check_text
@@ -121,22 +120,23 @@ class TrainingClient:
         )
 
     @classmethod
-    def _of_run(
+    def _of_service(
         cls,
         network: Network,
-        control: ControlPlane,
-        run: Run,
+        trainer_url: str,
         info: GetInfoResponse,
+        sampler: PairedSampler,
         *,
+        control: ControlPlane | None,
+        run_id: str | None,
         timeout: float,
-        ready_timeout: float,
         publish_timeout: float,
     ) -> Self:
         self = cls.__new__(cls)
         self._owned = False
         self._control = control
-        self._sampler = PairedSampler.of_run(control, run, info, timeout=timeout, ready_timeout=ready_timeout)
-        self._connect(network, run.base_url, info, run.id, timeout, publish_timeout)
+        self._sampler = sampler
+        self._connect(network, trainer_url, info, run_id, timeout, publish_timeout)
         return self
 
     def _connect(

@@ -9,7 +9,17 @@ from typing import Any
 
 import attrs
 
-from loops_sdk.types import AdamParams, Checkpoint, Datum, Run, Sampler, Session
+from loops_sdk.types import (
+    AdamParams,
+    Checkpoint,
+    CheckpointSource,
+    Datum,
+    Run,
+    Sampler,
+    Session,
+    Team,
+    TrainerDeployment,
+)
 
 # ---------------------------------------------------------------- requests
 
@@ -46,9 +56,14 @@ class LoadBody:
 
 @attrs.define(eq=False, repr=False)
 class InitBody:
+    """The last three are an extension: a trainer that honours them says so in its answer."""
+
     lora_rank: int
     lora_alpha: int | None = None
     seed: int | None = None
+    train_attn: bool | None = None
+    train_mlp: bool | None = None
+    train_unembed: bool | None = None
 
 
 @attrs.define(eq=False, repr=False)
@@ -131,8 +146,33 @@ class SamplerReply:
 
 
 @attrs.define(eq=False, repr=False)
+class SamplersReply:
+    samplers: list[Sampler]
+
+
+@attrs.define(eq=False, repr=False)
 class CheckpointsReply:
     checkpoints: list[Checkpoint]
+
+
+@attrs.define(eq=False, repr=False)
+class SourceReply:
+    source: CheckpointSource
+
+
+@attrs.define(eq=False, repr=False)
+class DeploymentReply:
+    deployment: TrainerDeployment
+
+
+@attrs.define(eq=False, repr=False)
+class DeploymentsReply:
+    deployments: list[TrainerDeployment]
+
+
+@attrs.define(eq=False, repr=False)
+class TeamsReply:
+    teams: list[Team]
 
 
 @attrs.define(eq=False, repr=False)

@@ -11,11 +11,15 @@ import attrs
 
 from loops_sdk._wire import bodies
 from loops_sdk.types import (
+    CheckpointFilesResponse,
+    Deactivated,
     ForwardBackwardOutput,
     InitTrainerServerResponse,
     LoadWeightsResponse,
+    ModelDeployment,
     OptimStepResponse,
     SaveWeightsResponse,
+    ServerCapabilities,
 )
 
 Reply = TypeVar("Reply")
@@ -100,8 +104,48 @@ CREATE_TRAINER = Endpoint(
 )
 LIST_RUNS = Endpoint("list_runs", "GET", "/v1/loops/runs", bodies.RunsReply)
 GET_RUN = Endpoint("get_run", "GET", "/v1/loops/runs/{run_id}", bodies.RunReply)
+DEACTIVATE_RUN = Endpoint("deactivate_run", "POST", "/v1/loops/runs/{run_id}/deactivate", Deactivated)
 CREATE_SAMPLER = Endpoint(
     "create_sampler", "POST", "/v1/loops/samplers", bodies.SamplerReply, bodies.CreateSamplerBody, repeatable=False
 )
+LIST_SAMPLERS = Endpoint("list_samplers", "GET", "/v1/loops/samplers", bodies.SamplersReply)
 GET_SAMPLER = Endpoint("get_sampler", "GET", "/v1/loops/samplers/{sampler_id}", bodies.SamplerReply)
+DEACTIVATE_SAMPLER = Endpoint("deactivate_sampler", "POST", "/v1/loops/samplers/{sampler_id}/deactivate", Deactivated)
 LIST_CHECKPOINTS = Endpoint("list_checkpoints", "GET", "/v1/loops/checkpoints", bodies.CheckpointsReply)
+CHECKPOINT_FILES = Endpoint(
+    "checkpoint_files", "GET", "/v1/loops/checkpoints/{checkpoint_id}/files", CheckpointFilesResponse
+)
+CHECKPOINT_SOURCE = Endpoint(
+    "checkpoint_source", "GET", "/v1/loops/checkpoints/{checkpoint_id}/source", bodies.SourceReply
+)
+LIST_DEPLOYMENTS = Endpoint("list_deployments", "GET", "/v1/loops/deployments", bodies.DeploymentsReply)
+GET_DEPLOYMENT = Endpoint("get_deployment", "GET", "/v1/loops/deployments/{deployment_id}", bodies.DeploymentReply)
+DEACTIVATE_DEPLOYMENT = Endpoint(
+    "deactivate_deployment", "POST", "/v1/loops/deployments/{deployment_id}/deactivate", Deactivated
+)
+CAPABILITIES = Endpoint("capabilities", "GET", "/v1/loops/capabilities", ServerCapabilities)
+MODEL_DEPLOYMENT = Endpoint(
+    "model_deployment", "GET", "/v1/models/{model_id}/deployments/{deployment_id}", ModelDeployment
+)
+LIST_TEAMS = Endpoint("list_teams", "GET", "/v1/teams", bodies.TeamsReply)
+
+# ------------------------------------------------- the sampler's host
+
+#: Below the origin of the sampler's address, not below the address itself.
+WAKE = Endpoint("wake", "POST", "/deployment/{deployment_id}/wake", type(None))
+
+#: Calls that exist once more below ``/v1/teams/{team_id}``, where what they make belongs to the team.
+TEAM_SCOPED: tuple[Endpoint[Any], ...] = (
+    CREATE_SESSION,
+    CREATE_RUN,
+    CREATE_TRAINER,
+    LIST_RUNS,
+    CREATE_SAMPLER,
+    LIST_SAMPLERS,
+)
+
+
+def of_team(endpoint: Endpoint[Reply]) -> Endpoint[Reply]:
+    """The same call on behalf of a team: its path has one more placeholder, ``{team_id}``."""
+    assert endpoint in TEAM_SCOPED
+    return attrs.evolve(endpoint, path=endpoint.path.replace("/v1/", "/v1/teams/{team_id}/", 1))

@@ -1,16 +1,29 @@
 """Frozen values: what goes into the calls of this package and what comes back. They know no network and no wire."""
 
+from loops_sdk.types.capabilities import EnablementDetails, ServerCapabilities, SupportedModel
 from loops_sdk.types.checkpoints import (
     Checkpoint,
     CheckpointFile,
     CheckpointFilesResponse,
     CheckpointPath,
+    CheckpointSource,
     LoraConfig,
 )
-from loops_sdk.types.deployments import LocalDeployment
+from loops_sdk.types.deployments import BasetenDeployment, Deployment, LocalDeployment
 from loops_sdk.types.inputs import Datum, EncodedTextChunk, ImageChunk, ModelInput
 from loops_sdk.types.sampling import SampledSequence, SampleResult, SamplingParams
-from loops_sdk.types.sessions import InstanceType, Run, Sampler, Session, Status, User
+from loops_sdk.types.sessions import (
+    Deactivated,
+    InstanceType,
+    ModelDeployment,
+    Run,
+    Sampler,
+    Session,
+    Status,
+    Team,
+    TrainerDeployment,
+    User,
+)
 from loops_sdk.types.tensors import TensorData
 from loops_sdk.types.training import (
     AdamParams,
@@ -26,11 +39,16 @@ from loops_sdk.types.training import (
 
 __all__ = [
     "AdamParams",
+    "BasetenDeployment",
     "Checkpoint",
     "CheckpointFile",
     "CheckpointFilesResponse",
     "CheckpointPath",
+    "CheckpointSource",
     "Datum",
+    "Deactivated",
+    "Deployment",
+    "EnablementDetails",
     "EncodedTextChunk",
     "ForwardBackwardOutput",
     "GetInfoResponse",
@@ -41,6 +59,7 @@ __all__ = [
     "LocalDeployment",
     "LoraConfig",
     "LossFn",
+    "ModelDeployment",
     "ModelInput",
     "OptimStepResponse",
     "Run",
@@ -49,9 +68,13 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "SaveWeightsResponse",
+    "ServerCapabilities",
     "Session",
     "Status",
+    "SupportedModel",
+    "Team",
     "TensorData",
+    "TrainerDeployment",
     "User",
     "WandbConfig",
 ]

@@ -11,7 +11,15 @@ import attrs
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types._checks import shown
 
-__all__ = ["Checkpoint", "CheckpointFile", "CheckpointFilesResponse", "CheckpointPath", "LoraConfig", "check_name"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointFile",
+    "CheckpointFilesResponse",
+    "CheckpointPath",
+    "CheckpointSource",
+    "LoraConfig",
+    "check_name",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _URI = re.compile(r"bt://loops:(?P<run_id>[^/]+)/(?P<kind>weights|sampler_weights)/(?P<name>[^/]+)")
@@ -140,3 +148,14 @@ class CheckpointFilesResponse:
     presigned_urls: list[CheckpointFile]
     next_page_token: int | None = None
     total_count: int = 0
+
+
+@attrs.frozen
+class CheckpointSource:
+    """Where a checkpoint's files are to be had. `kind` is ``"s3"`` (presigned addresses) or ``"volume"`` (directory
+    `path` of the volume `volume_ref`); new kinds may appear.
+    """
+
+    kind: str
+    volume_ref: str | None = None
+    path: str | None = None

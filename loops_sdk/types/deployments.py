@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import attrs
 
-from loops_sdk.types._checks import check_address
+from loops_sdk.types._checks import check_address, text
 
-__all__ = ["LocalDeployment"]
+
+def _address(_self: object, attribute: attrs.Attribute[str], value: object) -> None:
+    check_address(attribute.name, value)
+
+
+__all__ = ["BasetenDeployment", "Deployment", "LocalDeployment"]
 
 
 @attrs.frozen
@@ -17,4 +24,25 @@ class LocalDeployment:
         base_url: address of the server, to which ``/v1/completions`` is appended.
     """
 
-    base_url: str = attrs.field(validator=lambda _self, attribute, value: check_address(attribute.name, value))
+    base_url: str = attrs.field(validator=_address)
+
+
+@attrs.frozen
+class BasetenDeployment:
+    """A sampler on the service: the deployment of a model, which may sleep and be woken.
+
+    Args:
+        base_url: address of the sampler, to which ``/v1/completions`` is appended.
+        model_id: id of the model that the sampler runs as.
+        deployment_id: id of the model's deployment.
+        api_base_url: address of the control plane, which knows the deployment's state.
+    """
+
+    base_url: str = attrs.field(validator=_address)
+    model_id: str = attrs.field(validator=text(most=255))
+    deployment_id: str = attrs.field(validator=text(most=255))
+    api_base_url: str = attrs.field(default="https://api.baseten.co", validator=_address)
+
+
+#: Anything a `SamplingClient` can sample from.
+Deployment: TypeAlias = LocalDeployment | BasetenDeployment

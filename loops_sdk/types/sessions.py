@@ -6,7 +6,18 @@ from datetime import datetime
 
 import attrs
 
-__all__ = ["InstanceType", "Run", "Sampler", "Session", "Status", "User"]
+__all__ = [
+    "Deactivated",
+    "InstanceType",
+    "ModelDeployment",
+    "Run",
+    "Sampler",
+    "Session",
+    "Status",
+    "Team",
+    "TrainerDeployment",
+    "User",
+]
 
 
 @attrs.frozen
@@ -76,3 +87,53 @@ class Run:
     deployment_id: str | None = None
     lora_config_version: str | None = None
     sampler: Sampler | None = None
+
+
+@attrs.frozen
+class Deactivated:
+    """A resource that was told to stop."""
+
+    id: str
+    base_model: str
+    user: User = attrs.field(factory=User)
+
+
+@attrs.frozen
+class TrainerDeployment:
+    """What a run's trainer runs on; it may outlive runs. States: ``CREATED``, ``DEPLOYING``, ``RUNNING``,
+    ``SCALED_TO_ZERO``, ``FAILED``, ``STOPPED``, ``PREEMPTED``.
+    """
+
+    id: str
+    base_model: str
+    base_url: str
+    created_at: datetime
+    status: Status
+    user: User = attrs.field(factory=User)
+    active_run_id: str | None = None
+    latest_run_id: str | None = None
+    availability_model: str = "dedicated"
+    instance_type: InstanceType | None = None
+    node_count: int = 1
+    sampler: Sampler | None = None
+
+
+@attrs.frozen
+class ModelDeployment:
+    """What a sampler runs on. `status` is a plain name here: ``ACTIVE``, ``SCALED_TO_ZERO``, ``WAKING_UP``,
+    ``LOADING_MODEL``, ``BUILD_FAILED``, ...
+    """
+
+    id: str
+    model_id: str
+    status: str
+    name: str = ""
+    active_replica_count: int = 0
+
+
+@attrs.frozen
+class Team:
+    """A team, to whom sessions, runs and samplers may belong."""
+
+    id: str
+    name: str
