@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from loops_sdk._net.caller import Patience
@@ -23,7 +23,16 @@ from loops_sdk.errors import (
     RequestTimeoutError,
     StatusError,
 )
-from loops_sdk.types import Checkpoint, Run, Sampler, Session
+from loops_sdk.types import (
+    Checkpoint,
+    CheckpointFilesResponse,
+    CheckpointSource,
+    Deactivated,
+    Run,
+    Sampler,
+    ServerCapabilities,
+    Session,
+)
 
 T = TypeVar("T")
 
@@ -87,9 +96,31 @@ class ControlPlane:
         """A sampler with its state."""
         return self._trusted((await self._get(endpoints.GET_SAMPLER, sampler_id=sampler_id)).sampler)
 
-    async def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
-        """The checkpoints of a run."""
-        return await self._checkpoints(run_id=run_id)
+    async def list_runs(
+        self, *, run_id: str | None = None, base_model: str | None = None, scope: str | None = None
+    ) -> list[Run]:
+        """Runs, the caller's own unless `scope` is ``"org"``; the filters combine."""
+        return (await self._list(endpoints.LIST_RUNS, run_id=run_id, base_model=base_model, scope=scope)).runs
+
+    async def deactivate_run(self, run_id: str) -> Deactivated:
+        """Stop a run's trainer and its paired sampler; its checkpoints stay."""
+        endpoint = endpoints.DEACTIVATE_RUN
+        return await self._network.caller.call(endpoint, endpoint.url(self.base_url, run_id=run_id))
+
+    async def capabilities(
+        self, *, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None
+    ) -> ServerCapabilities:
+        """The base models on offer."""
+        length = None if max_seq_len is None else str(max_seq_len)
+        return await self._list(endpoints.CAPABILITIES, model=model, use_case=use_case, max_seq_len=length)
+
+    async def checkpoints(
+        self, *, run_id: str | None = None, base_model: str | None = None, checkpoint_path: str | None = None
+    ) -> list[Checkpoint]:
+        """Checkpoints by exactly one of: their run, their base model, their address."""
+        endpoint = endpoints.LIST_CHECKPOINTS
+        reply = await self._list(endpoint, run_id=run_id, base_model=base_model, checkpoint_path=checkpoint_path)
+        return reply.checkpoints
 
     async def checkpoint(self, path: str) -> Checkpoint:
         """The checkpoint under an address.
@@ -97,15 +128,19 @@ class ControlPlane:
         Raises:
             NotFoundError: there is none.
         """
-        found = (one for one in await self._checkpoints(checkpoint_path=path) if one.path == path)
+        found = (one for one in await self.checkpoints(checkpoint_path=path) if one.path == path)
         if (checkpoint := next(found, None)) is None:
             raise NotFoundError(f"there is no checkpoint {path}")
         return checkpoint
 
-    async def _checkpoints(self, **wanted: str) -> list[Checkpoint]:
-        endpoint = endpoints.LIST_CHECKPOINTS
-        url = endpoint.url(self.base_url)
-        return (await self._network.caller.call(endpoint, url, params=wanted)).checkpoints
+    async def files(self, checkpoint_id: str, *, page_size: int = 1000, page_token: int = 0) -> CheckpointFilesResponse:
+        """One page of a checkpoint's files with presigned addresses; `checkpoint_id` is `Checkpoint.id`."""
+        page = {"page_size": str(page_size), "page_token": str(page_token)}
+        return await self._list(endpoints.CHECKPOINT_FILES, {"checkpoint_id": checkpoint_id}, **page)
+
+    async def source(self, checkpoint_id: str) -> CheckpointSource:
+        """Where a checkpoint's files are to be had; `checkpoint_id` is `Checkpoint.id`."""
+        return (await self._get(endpoints.CHECKPOINT_SOURCE, checkpoint_id=checkpoint_id)).source
 
     async def _post(self, endpoint: Endpoint[T], body: object, patience: Patience) -> T:
         url = endpoint.url(self.base_url)
@@ -114,11 +149,14 @@ class ControlPlane:
     async def _get(self, endpoint: Endpoint[T], **parts: str) -> T:
         return await self._network.caller.call(endpoint, endpoint.url(self.base_url, **parts))
 
+    async def _list(self, endpoint: Endpoint[T], parts: Mapping[str, str] | None = None, **wanted: str | None) -> T:
+        url = endpoint.url(self.base_url, **(parts or {}))
+        params = {name: value for name, value in wanted.items() if value is not None}
+        return await self._network.caller.call(endpoint, url, params=params)
+
     async def _new_run(self, body: CreateRunBody) -> Run | None:
         """The run of our own session that no create has answered with yet."""
-        endpoint = endpoints.LIST_RUNS
-        url, wanted = endpoint.url(self.base_url), {"base_model": body.base_model}
-        runs = (await self._network.caller.call(endpoint, url, params=wanted)).runs
+        runs = await self.list_runs(base_model=body.base_model)
         new = (run for run in runs if run.session_id == body.session_id and run.id not in self._seen)
         return next((run for run in new if run.base_model == body.base_model), None)
 

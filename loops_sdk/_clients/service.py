@@ -276,7 +276,7 @@ class ServiceClient:
             InvalidInputError: not a run id.
             LoopsError: the control plane could not be reached.
         """
-        return await self._control.list_checkpoints(check_name("run_id", run_id))
+        return await self._control.checkpoints(run_id=check_name("run_id", run_id))
 
     async def aclose(self) -> None:
         """Close every client made by this one and all connections. Runs and checkpoints stay as they are."""

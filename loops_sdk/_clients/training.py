@@ -392,7 +392,7 @@ class TrainingClient:
                 "list_checkpoints: this client knows no control plane; make it with "
                 "ServiceClient.create_lora_training_client_async"
             )
-        return await self._control.list_checkpoints(self._run_id)
+        return await self._control.checkpoints(run_id=self._run_id)
 
     # ------------------------------------------------------------------ what is known, and small reads
 
