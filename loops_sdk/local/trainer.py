@@ -236,7 +236,7 @@ class Trainer:
 
 def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
     engine.init_adapter(config)
-    return InitTrainerServerResponse(config.lora_rank)
+    return InitTrainerServerResponse(**attrs.asdict(config))
 
 
 def _write(engine: TrainingEngine, kind: str, folder: Path) -> None:
