@@ -544,7 +544,7 @@ async def test_the_numbers_of_every_result_reach_observers(service: Any) -> None
 
 async def test_a_pass_belongs_to_the_step_that_was_called_after_it(training: TrainingClient, service: Any) -> None:
     heard: list[Event] = []
-    training._emit = heard.append
+    training._meter.emit = heard.append
     one, step, two = await asyncio.gather(
         training.forward_backward_async([DATUM]),
         training.optim_step_async(AdamParams()),
