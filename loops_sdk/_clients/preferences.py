@@ -94,20 +94,19 @@ async def _of_sampler(
 
     async def ask(sequence: list[int], question: Datum) -> TensorData:
         async with free:
-            return _aligned(await reference.compute_logprobs_async(sequence), len(sequence), counted(question))
+            return _aligned(await reference.compute_logprobs_async(sequence), counted(question))
 
     return await _all(ask(sequence, question) for sequence, question in zip(sequences, asked, strict=True))
 
 
-def _aligned(logprobs: Sequence[float | None], length: int, scored: NDArray[np.bool_]) -> TensorData:
+def _aligned(logprobs: Sequence[float | None], scored: NDArray[np.bool_]) -> TensorData:
     """Entry i of what the sampler says is of token i, so that of target i is entry i + 1."""
     import numpy as np
 
-    if len(logprobs) != length:
-        told = f"expected {length} prompt_logprobs, got {len(logprobs)}"
-        raise ProtocolError(f"unexpected completion: {told}", operation="sample")
     values: NDArray[Any] = np.zeros(scored.shape, np.float32)
-    values[: length - 1] = [np.nan if value is None else value for value in logprobs[1:]]
+    values[: len(logprobs) - 1] = [np.nan if value is None else value for value in logprobs[1:]]
+    if np.isnan(values[scored]).any():
+        raise ProtocolError("unexpected completion: a prompt token without a log-probability", operation="sample")
     return TensorData(np.where(scored, values, np.float32(0)))
 
 
