@@ -36,11 +36,11 @@ from loops_sdk.types import (
     Checkpoint,
     CheckpointPath,
     Datum,
+    Deployment,
     ForwardBackwardOutput,
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
-    LocalDeployment,
     LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
@@ -96,7 +96,7 @@ class TrainingClient:
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
         run_id: str | None = None,
-        paired_sampling_deployment: LocalDeployment | None = None,
+        paired_sampling_deployment: Deployment | None = None,
         max_seq_len: int | None = None,
         publish_timeout: float = 600.0,
         api_key: str | None = None,
@@ -114,7 +114,9 @@ class TrainingClient:
             network.transport.trust(deployment_url("paired_sampling_deployment", paired_sampling_deployment))
         self._owned = True
         self._control: ControlPlane | None = None
-        self._sampler = PairedSampler(paired_sampling_deployment)
+        self._sampler = PairedSampler.at(
+            paired_sampling_deployment, network.caller, run_id=run_id, ready_timeout=ready_timeout
+        )
         self._connect(
             network, trainer_url, GetInfoResponse(base_model, lora_rank, max_seq_len), run_id, timeout, publish_timeout
         )
@@ -544,7 +546,7 @@ class TrainingClient:
 
     def _sampling_client(
         self,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         *,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,

@@ -16,11 +16,11 @@ from loops_sdk import (
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
-    LocalDeployment,
     LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
 )
+from loops_sdk.types import Deployment
 from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, OperationFuture
 from loops_sdk_sync._generated.sampling import SamplingClient
 from loops_sdk_sync._proxy import Proxy
@@ -64,7 +64,7 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
         run_id: str | None = None,
-        paired_sampling_deployment: LocalDeployment | None = None,
+        paired_sampling_deployment: Deployment | None = None,
         max_seq_len: int | None = None,
         publish_timeout: float = 600.0,
         api_key: str | None = None,

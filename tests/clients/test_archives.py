@@ -1,4 +1,4 @@
-"""The files of a checkpoint: what a checkpoint may be called, pages, and which addresses of S3 are moved to a region."""
+"""The files of a checkpoint: what a checkpoint may be called, and which addresses of S3 are moved to a region."""
 
 from __future__ import annotations
 
