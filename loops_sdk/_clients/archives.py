@@ -52,7 +52,7 @@ async def archive_url(
 
 
 async def _id_of(control: ControlPlane, checkpoint_id: str) -> str:
-    if isinstance(checkpoint_id, str) and checkpoint_id.startswith("bt://"):
+    if str(checkpoint_id).startswith("bt://"):
         path = CheckpointPath.parse(checkpoint_id, "checkpoint_id")
         return (await control.checkpoint(str(path))).id
     return check_name("checkpoint_id", checkpoint_id)

@@ -10,7 +10,7 @@ from loops_sdk._clients.readiness import weights_loaded
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._net.network import Network
 from loops_sdk.errors import InvalidInputError, WeightsNotReadyError
-from loops_sdk.types import CheckpointPath, LocalDeployment, SaveWeightsResponse
+from loops_sdk.types import CheckpointPath, Deployment, SaveWeightsResponse
 
 
 @attrs.frozen
@@ -67,7 +67,7 @@ class Publishing:
 
     def _client(
         self,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         *,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,

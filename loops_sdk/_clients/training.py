@@ -7,7 +7,7 @@ what the results tell and how a loss of the user's own is evaluated is decided i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -39,11 +39,11 @@ from loops_sdk.types import (
     CustomArrayLoss,
     CustomLoss,
     Datum,
+    Deployment,
     ForwardBackwardOutput,
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
-    LocalDeployment,
     LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
@@ -80,7 +80,7 @@ class TrainingClient:
         max_seq_len: longest sequence in tokens, for `get_info`.
         publish_timeout: seconds that `save_weights_and_get_sampling_client_async` waits for the sampler to load the
             weights.
-        api_key: default ``BASETEN_API_KEY``; an empty string sends no key.
+        api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``; an empty string sends no key.
 
     Raises:
         InvalidInputError: no key, or an argument out of range.
@@ -95,10 +95,10 @@ class TrainingClient:
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
         run_id: str | None = None,
-        paired_sampling_deployment: LocalDeployment | None = None,
+        paired_sampling_deployment: Deployment | None = None,
         max_seq_len: int | None = None,
         publish_timeout: float = 600.0,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
         check_int("lora_rank", lora_rank, low=1)
         check_text("base_model", base_model)
@@ -114,7 +114,9 @@ class TrainingClient:
         self._owned = True
         self._control: ControlPlane | None = None
         info = GetInfoResponse(base_model, lora_rank, max_seq_len)
-        sampler = PairedSampler(paired_sampling_deployment)
+        sampler = PairedSampler.at(
+            paired_sampling_deployment, network.caller, run_id=run_id, ready_timeout=ready_timeout
+        )
         self._connect(network, trainer_url, info, sampler, run_id, timeout, publish_timeout)
 
     @classmethod
@@ -156,6 +158,7 @@ class TrainingClient:
         self._state = TrainerState(info.lora_rank)
         self._meter = Meter(network.caller.emit, run_id, self._state)
         self._stages: set[asyncio.Task[Any]] = set()
+        self._on_close: Callable[[TrainingClient], None] | None = None
 
     def _record(self, recorder: WandbObserver) -> None:
         """Draw the curves of this client, and of no other one of the same service, until it is closed."""
@@ -540,6 +543,8 @@ class TrainingClient:
         if self._owned:
             await self._network.aclose()
         await self._meter.aclose()
+        if self._on_close is not None:
+            self._on_close(self)
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,12 +18,13 @@ import attrs
 
 from loops_sdk._net.caller import READS, Caller, Patience
 from loops_sdk._net.futures import OperationFuture, Record
+from loops_sdk._net.keepalive import KeepAlive
 from loops_sdk._net.poller import Poller
 from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
-from loops_sdk._wire.endpoints import Endpoint
+from loops_sdk._wire.endpoints import HEALTH, Endpoint
 from loops_sdk.errors import ClientClosedError, LoopsError
-from loops_sdk.instrumentation import OperationSubmitted
+from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,6 +37,8 @@ T = TypeVar("T")
 _LARGE = 32 * 1024
 #: Seconds one attempt to submit gets at least, also when a quarter of the whole time is less: uploads may be slow.
 _SHORTEST = 60.0
+#: One question that keeps the trainer alive.
+_BRIEFLY = Patience(total=10.0, attempts=1)
 
 #: The channel whose turn is held while the code that looks is run by it.
 _held: ContextVar[Channel | None] = ContextVar("_held", default=None)
@@ -109,6 +112,9 @@ class Channel:
 
     Args:
         timeout: seconds a submission may take with all its attempts, and an operation once its turn has come.
+
+    Attributes:
+        keep_alive: asks an idle trainer for its health; started by the first call, or by who hands the channel out.
     """
 
     def __init__(self, url: str, caller: Caller, poller: Poller, *, timeout: float) -> None:
@@ -119,8 +125,10 @@ class Channel:
         self._source = poller.source(url, timeout)
         self._turns: deque[Turn] = deque()
         self._sender: asyncio.Task[None] | None = None
+        self._sending = False
         self._reading = asyncio.Semaphore(1)
         self._closed = False
+        self.keep_alive = KeepAlive(self._ping, self._busy, self._ping_failed)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -148,6 +156,7 @@ class Channel:
         self._turns.append(turn := Turn(self))
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._send_all())
+        self.keep_alive.start()
         return turn
 
     async def submit(
@@ -169,6 +178,7 @@ class Channel:
     async def read(self, endpoint: Endpoint[T], patience: Patience = READS) -> T:
         """A small read, one at a time."""
         self.require_open()
+        self.keep_alive.start()
         async with self._reading:
             self.require_open()
             return await self._caller.call(endpoint, endpoint.url(self.url), patience=patience)
@@ -178,6 +188,7 @@ class Channel:
         on.
         """
         self._closed = True
+        await self.keep_alive.aclose()
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.cancel()
@@ -185,6 +196,17 @@ class Channel:
         while self._turns:
             self._turns.popleft().refuse(_never_sent())
         await self._poller.forget(self._source)
+
+    def _busy(self) -> bool:
+        """Whether requests reach the trainer anyway: a submission, polls, a read. A turn that is held is none."""
+        return self._sending or bool(self._source.records) or self._reading.locked()
+
+    async def _ping(self) -> None:
+        async with self._reading:
+            await self._caller.send(HEALTH, HEALTH.url(self.url), patience=_BRIEFLY)
+
+    def _ping_failed(self, error: LoopsError) -> None:
+        self._caller.emit(KeepAliveFailed("keep_alive", self.url, str(error)))
 
     async def _send_all(self) -> None:
         while self._turns:
@@ -199,6 +221,7 @@ class Channel:
     async def _deliver(self, submission: _Submission[Any]) -> None:
         if submission.accepted.cancelled():
             return
+        self._sending = True
         try:
             future = await self._send(submission)
         except LoopsError as error:
@@ -213,6 +236,8 @@ class Channel:
         else:
             if not submission.accepted.done():
                 submission.accepted.set_result(future)
+        finally:
+            self._sending = False
 
     async def _send(self, submission: _Submission[T]) -> OperationFuture[T]:
         endpoint = submission.endpoint

@@ -110,6 +110,17 @@ async def test_cancelled_while_uploading_the_operation_goes_through(channel: Cha
     assert rates(trainer) == [1.0, 2.0]
 
 
+async def test_an_idle_turn_does_not_count_as_work_for_the_trainer(channel: Channel, trainer: Any) -> None:
+    busy: list[bool] = []
+    held, last = asyncio.gather(pair(channel, 1, lambda: busy.append(channel._busy()))), asyncio.gather(submit(channel))
+    await trainer.submitted.wait()
+    assert channel._busy()
+    await held
+    await (await last)[0]
+    assert busy == [False]
+    assert not channel._busy()
+
+
 async def test_a_function_that_fails_releases_the_turn(channel: Channel, trainer: Any) -> None:
     def fail() -> None:
         raise ZeroDivisionError("mine")
