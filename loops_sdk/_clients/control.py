@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from loops_sdk._net.caller import Patience
+from loops_sdk._net.caller import READS, Patience
 from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
@@ -46,6 +46,7 @@ class ControlPlane:
 
     def __init__(self, base_url: str, network: Network) -> None:
         self.base_url = base_url
+        self.caller = network.caller
         self._network = network
         self._seen: set[str] = set()
         self._creating = asyncio.Lock()
@@ -92,9 +93,9 @@ class ControlPlane:
             sampler = found
         return self._trusted(sampler)
 
-    async def get_sampler(self, sampler_id: str) -> Sampler:
+    async def get_sampler(self, sampler_id: str, patience: Patience = READS) -> Sampler:
         """A sampler with its state."""
-        return self._trusted((await self._get(endpoints.GET_SAMPLER, sampler_id=sampler_id)).sampler)
+        return self._trusted((await self._get(endpoints.GET_SAMPLER, patience, sampler_id=sampler_id)).sampler)
 
     async def list_runs(
         self, *, run_id: str | None = None, base_model: str | None = None, scope: str | None = None
@@ -105,7 +106,7 @@ class ControlPlane:
     async def deactivate_run(self, run_id: str) -> Deactivated:
         """Stop a run's trainer and its paired sampler; its checkpoints stay."""
         endpoint = endpoints.DEACTIVATE_RUN
-        return await self._network.caller.call(endpoint, endpoint.url(self.base_url, run_id=run_id))
+        return await self.caller.call(endpoint, endpoint.url(self.base_url, run_id=run_id))
 
     async def capabilities(
         self, *, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None
@@ -144,15 +145,15 @@ class ControlPlane:
 
     async def _post(self, endpoint: Endpoint[T], body: object, patience: Patience) -> T:
         url = endpoint.url(self.base_url)
-        return await self._network.caller.call(endpoint, url, patience=patience, body=codec.encode(body))
+        return await self.caller.call(endpoint, url, patience=patience, body=codec.encode(body))
 
-    async def _get(self, endpoint: Endpoint[T], **parts: str) -> T:
-        return await self._network.caller.call(endpoint, endpoint.url(self.base_url, **parts))
+    async def _get(self, endpoint: Endpoint[T], patience: Patience = READS, **parts: str) -> T:
+        return await self.caller.call(endpoint, endpoint.url(self.base_url, **parts), patience=patience)
 
     async def _list(self, endpoint: Endpoint[T], parts: Mapping[str, str] | None = None, **wanted: str | None) -> T:
         url = endpoint.url(self.base_url, **(parts or {}))
         params = {name: value for name, value in wanted.items() if value is not None}
-        return await self._network.caller.call(endpoint, url, params=params)
+        return await self.caller.call(endpoint, url, params=params)
 
     async def _new_run(self, body: CreateRunBody) -> Run | None:
         """The run of our own session that no create has answered with yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import attrs
 
@@ -69,6 +69,12 @@ class ServiceClient:
         self._session_id: str | None = None
         self._clients: list[TrainingClient] = []
         self._closed = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a ServiceClient cannot be pickled: its connections belong to one process. Pass a SamplingClient, or "
+            "session_id and run ids, and make a ServiceClient there"
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"session={self._session_id}"

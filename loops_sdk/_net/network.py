@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from loops_sdk._net.caller import Caller
 from loops_sdk._net.poller import Poller
 from loops_sdk._net.transport import Transport
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.instrumentation import Observer, log_events, tell
+
+#: A key, or what returns one; `None` takes it from the environment.
+ApiKey: TypeAlias = str | Callable[[], str] | None
 
 _MAX_CONNECTIONS = "BT_LOOPS_MAX_CONNECTIONS"
 _API_KEY = "BASETEN_API_KEY"
@@ -19,11 +23,14 @@ class Network:
     """Transport, caller and poller, opened on first use and closed together.
 
     Args:
-        api_key: `None` takes ``BASETEN_API_KEY``; an empty string sends no key at all.
+        api_key: a key or a function that returns one; `None` takes ``BASETEN_API_KEY``; an empty string sends no key
+            at all.
         observers: who hears of events, beside the log.
     """
 
-    def __init__(self, api_key: str | None = None, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, api_key: ApiKey = None, observers: Sequence[Observer] = ()) -> None:
+        #: What another process may be told: who gives the key, or that none is sent, and never the key itself.
+        self.portable_key: ApiKey = api_key if callable(api_key) or api_key == "" else key_of_process
         self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
         self.caller = Caller(self.transport, tell((log_events, *observers)))
         self.poller = Poller(self.transport, self.caller.emit)
@@ -34,8 +41,20 @@ class Network:
         await self.transport.aclose()
 
 
-def _key(given: str | None) -> str:
-    key = given if given is not None else os.environ.get(_API_KEY) or None
+def key_of_process() -> str:
+    """The key of a client that came here without its own."""
+    key = os.environ.get(_API_KEY)
+    if not key:
+        raise InvalidInputError(
+            f"api_key: the key of this client stayed in the process that made it, and {_API_KEY} is not set in this "
+            f"one. Set it, or make the client with api_key=FUNCTION, a function of a module that returns the key"
+        )
+    return key
+
+
+def _key(given: ApiKey) -> str:
+    said = given() if callable(given) else given
+    key = said if said is not None else os.environ.get(_API_KEY) or None
     if key is None:
         raise InvalidInputError(
             f"api_key: none was given and {_API_KEY} is not set. Pass api_key=..., or run your script with "
