@@ -55,7 +55,9 @@ class Proxy(Generic[C]):
 
     @property
     def _portal(self) -> Portal:
-        """Where this client lives. After a fork one that can be copied goes on in the child as a copy; others refuse."""
+        """Where this client lives. After a fork one that can be copied goes on in the child as a copy; others
+        refuse.
+        """
         if self._door.forked:
             with contextlib.suppress(TypeError):
                 self._start(copy.copy(self._core))

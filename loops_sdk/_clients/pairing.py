@@ -11,7 +11,7 @@ from loops_sdk._clients.readiness import deployment_ready, sampler_ready
 from loops_sdk._net.caller import Caller
 from loops_sdk._wire.bodies import CreateSamplerBody
 from loops_sdk.errors import InvalidInputError, LoopsError
-from loops_sdk.types import Deployment, GetInfoResponse, Run
+from loops_sdk.types import Deployment, Run
 
 if TYPE_CHECKING:
     from typing import Self
@@ -30,15 +30,20 @@ class PairedSampler:
         self._lock = asyncio.Lock()
 
     @classmethod
-    def at(cls, place: Deployment | None, caller: Caller, *, run_id: str | None, ready_timeout: float) -> Self:
-        """The sampler at a place that the user named, if one was named."""
+    def at(
+        cls,
+        place: Deployment | None,
+        caller: Caller,
+        *,
+        run_id: str | None,
+        ready_timeout: float,
+        argument: str = "paired_sampling_deployment",
+    ) -> Self:
+        """The sampler at a place that the user named, if one was named, under the name of `argument`."""
 
         async def find() -> Deployment:
             if place is None:
-                raise InvalidInputError(
-                    "paired_sampling_deployment: this client was made from an address without a paired sampler; "
-                    "pass paired_sampling_deployment=LocalDeployment(base_url)"
-                )
+                raise InvalidInputError(f"{argument}: this client knows no paired sampler; pass {argument}=...")
             await deployment_ready(place, caller, ready_timeout, run_id=run_id)
             return place
 
@@ -46,19 +51,19 @@ class PairedSampler:
 
     @classmethod
     def of_run(
-        cls, control: ControlPlane, run: Run, info: GetInfoResponse, *, timeout: float, ready_timeout: float
+        cls, control: ControlPlane, run: Run, wanted: CreateSamplerBody, *, timeout: float, ready_timeout: float
     ) -> Self:
-        """The sampler that the run has already, or one that is provisioned when it is first needed."""
+        """The sampler that the run has already, or one as `wanted`, provisioned when it is first needed."""
+        ids = {"session_id": run.session_id, "run_id": run.id}
 
         async def find() -> Deployment:
             try:
                 sampler = (await control.get_run(run.id)).sampler
                 if sampler is None:
-                    body = CreateSamplerBody(run.session_id, run_id=run.id, max_seq_length=info.max_seq_len)
-                    sampler = await control.create_sampler(body, timeout=timeout)
-                return await sampler_ready(sampler, control, ready_timeout, session_id=run.session_id, run_id=run.id)
+                    sampler = await control.create_sampler(wanted, timeout=timeout)
+                return await sampler_ready(sampler, control, ready_timeout, **ids)
             except LoopsError as error:
-                error.add_context(session_id=run.session_id, run_id=run.id)
+                error.add_context(**ids)
                 raise
 
         return cls(find)

@@ -54,7 +54,7 @@ async def _pauses(timeout: float) -> AsyncIterator[float]:
         pause = min(_LONGEST_PAUSE, pause * 1.5)
 
 
-async def trainer_ready(run: Run, caller: Caller, control: ControlPlane, timeout: float) -> None:
+async def trainer_ready(run: Run, control: ControlPlane, timeout: float) -> None:
     """Return once the trainer of `run` answers ``/health``.
 
     Raises:
@@ -62,19 +62,37 @@ async def trainer_ready(run: Run, caller: Caller, control: ControlPlane, timeout
         RequestTimeoutError: not within `timeout` seconds; session and run id are on the error.
     """
     wait = _Wait("trainer", timeout, run.session_id, run.id)
+    await _healthy(wait, run.base_url, control.caller, lambda: _is_over(run, control))
+
+
+async def address_ready(trainer_url: str, caller: Caller, timeout: float) -> None:
+    """Return once the trainer at an address answers ``/health``.
+
+    Raises:
+        RequestTimeoutError: not within `timeout` seconds.
+    """
+
+    async def never() -> bool:
+        return False
+
+    await _healthy(_Wait(f"trainer at {trainer_url}", timeout), trainer_url, caller, never)
+
+
+async def _healthy(wait: _Wait, url: str, caller: Caller, is_over: Callable[[], Awaitable[bool]]) -> None:
     looks = 0
     trouble: LoopsError | None = None
-    async for left in _pauses(timeout):
+    async for left in _pauses(wait.timeout):
         look = Patience(total=min(left, _LONGEST_LOOK), attempts=1)
         try:
-            await caller.send(endpoints.HEALTH, endpoints.HEALTH.url(run.base_url), patience=look)
-        except _FINAL:
-            raise
+            await caller.send(endpoints.HEALTH, endpoints.HEALTH.url(url), patience=look)
         except LoopsError as error:
+            wait.told(error)
+            if isinstance(error, _FINAL):
+                raise
             trouble, looks = error, looks + 1
         else:
             return
-        if looks % _LOOKS_PER_CHECK == 0 and await _is_over(run, control):
+        if looks % _LOOKS_PER_CHECK == 0 and await is_over():
             raise wait.dead("INACTIVE", trouble)
     raise wait.over(trouble)
 

@@ -82,7 +82,7 @@ class TrainingClient:
         max_seq_len: longest sequence in tokens, for `get_info`.
         publish_timeout: seconds that `save_weights_and_get_sampling_client_async` waits for the sampler to load the
             weights.
-        api_key: default ``BASETEN_API_KEY``; an empty string sends no key.
+        api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``; an empty string sends no key.
 
     Raises:
         InvalidInputError: no key, or an argument out of range.
@@ -100,7 +100,7 @@ class TrainingClient:
         paired_sampling_deployment: Deployment | None = None,
         max_seq_len: int | None = None,
         publish_timeout: float = 600.0,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
         check_int("lora_rank", lora_rank, low=1)
         check_text("base_model", base_model)
@@ -167,6 +167,7 @@ class TrainingClient:
         self._emit: Emit = network.caller.emit
         self._steps_called = 0
         self._recorder: WandbObserver | None = None
+        self._on_close: Callable[[TrainingClient], None] | None = None
 
     def _record(self, recorder: WandbObserver) -> None:
         """Draw the curves of this client, and of no other one of the same service, until it is closed."""
@@ -464,6 +465,8 @@ class TrainingClient:
             await self._network.aclose()
         if self._recorder is not None:
             await self._recorder.aclose()
+        if self._on_close is not None:
+            self._on_close(self)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from loops_sdk._net.transport import Transport
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.instrumentation import Observer, log_events, tell
 
-#: A key, or what returns one; `None` takes it from the environment.
+#: A key, or a function that gives it; `None` takes it from the environment.
 ApiKey: TypeAlias = str | Callable[[], str] | None
 
 _MAX_CONNECTIONS = "BT_LOOPS_MAX_CONNECTIONS"
@@ -23,13 +23,16 @@ class Network:
     """Transport, caller and poller, opened on first use and closed together.
 
     Args:
-        api_key: a key or a function that returns one; `None` takes ``BASETEN_API_KEY``; an empty string sends no key
-            at all.
+        api_key: the key, or a function that gives it, called once and now. `None` takes ``BASETEN_API_KEY``; an empty
+            string sends no key at all.
         observers: who hears of events, beside the log.
+
+    Attributes:
+        portable_key: what another process may be told of the key, which is never the key itself: the function that
+            gives it, that none is sent, or where to look for one.
     """
 
     def __init__(self, api_key: ApiKey = None, observers: Sequence[Observer] = ()) -> None:
-        #: What another process may be told: who gives the key, or that none is sent, and never the key itself.
         self.portable_key: ApiKey = api_key if callable(api_key) or api_key == "" else key_of_process
         self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
         self.caller = Caller(self.transport, tell((log_events, *observers)))
@@ -53,13 +56,20 @@ def key_of_process() -> str:
 
 
 def _key(given: ApiKey) -> str:
-    said = given() if callable(given) else given
-    key = said if said is not None else os.environ.get(_API_KEY) or None
+    if callable(given):
+        return _checked(given(), "the given function gave")
+    key = given if given is not None else os.environ.get(_API_KEY) or None
     if key is None:
         raise InvalidInputError(
             f"api_key: none was given and {_API_KEY} is not set. Pass api_key=..., or run your script with "
             f"`loops run SCRIPT` to use a local deployment without an account"
         )
+    return _checked(key, "got")
+
+
+def _checked(key: object, how: str) -> str:
+    if not isinstance(key, str):
+        raise InvalidInputError(f"api_key: expected a string, or a function that gives one; {how} {type(key).__name__}")
     if not key.isascii() or not key.isprintable() or key != key.strip():
         raise InvalidInputError(
             "api_key: expected printable ASCII without spaces around it (the value is not shown here)"

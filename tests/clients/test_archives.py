@@ -41,11 +41,11 @@ def files(service: Any, monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
 
 
 async def test_by_id_and_by_address(client: ServiceClient, service: Any) -> None:
-    page = await archive_url(client._control, "id-step-1", 10, 20)
+    page = await archive_url(client._way.control(""), "id-step-1", 10, 20)
     assert service.last(FILES).body == {"page_size": "10", "page_token": "20"}
     assert (page.total_count, page.next_page_token) == (1, None)
     assert page.presigned_urls[0].url.startswith("https://bucket.s3.amazonaws.com/a/")
-    assert await archive_url(client._control, PATH) == page
+    assert await archive_url(client._way.control(""), PATH) == page
     assert service.last("GET /v1/loops/checkpoints").body == {"checkpoint_path": PATH}
     assert service.last(FILES).body == {"page_size": "1000", "page_token": "0"}
 
@@ -53,10 +53,10 @@ async def test_by_id_and_by_address(client: ServiceClient, service: Any) -> None
 async def test_a_name_is_no_id_and_the_error_says_so(client: ServiceClient) -> None:
     hint = "no such checkpoint; checkpoint_id: expected Checkpoint.id or a bt:// address, not the checkpoint's name"
     with pytest.raises(errors.NotFoundError, match=hint) as caught:
-        await archive_url(client._control, "step-1")
+        await archive_url(client._way.control(""), "step-1")
     assert (caught.value.status, caught.value.operation) == (404, "checkpoint_files")
     with pytest.raises(errors.NotFoundError, match=r"there is no checkpoint bt://loops:r1/weights/none$"):
-        await archive_url(client._control, "bt://loops:r1/weights/none")
+        await archive_url(client._way.control(""), "bt://loops:r1/weights/none")
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ async def test_arguments_are_checked_before_anything_is_sent(
     client: ServiceClient, service: Any, arguments: Any, message: str
 ) -> None:
     with pytest.raises(errors.InvalidInputError, match=message):
-        await archive_url(client._control, **{"checkpoint_id": "id-step-1", **arguments})
+        await archive_url(client._way.control(""), **{"checkpoint_id": "id-step-1", **arguments})
     assert service.asked == []
 
 
 async def test_s3_region_moves_the_addresses(client: ServiceClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_REGION", "eu-central-1")
-    (file,) = (await archive_url(client._control, "id-step-1")).presigned_urls
+    (file,) = (await archive_url(client._way.control(""), "id-step-1")).presigned_urls
     assert file.url == f"https://bucket.s3.eu-central-1.amazonaws.com/a/adapter.safetensors?{SIGNED}"
     monkeypatch.setenv("S3_REGION", "")
-    (file,) = (await archive_url(client._control, "id-step-1")).presigned_urls
+    (file,) = (await archive_url(client._way.control(""), "id-step-1")).presigned_urls
     assert file.url == f"https://bucket.s3.amazonaws.com/a/adapter.safetensors?{SIGNED}"
 
 
@@ -95,7 +95,7 @@ async def test_what_is_no_region_is_refused_before_anything_is_sent(
 ) -> None:
     monkeypatch.setenv("S3_REGION", region)
     with pytest.raises(errors.InvalidInputError, match=r"^S3_REGION: expected an AWS region like us-west-2, got"):
-        await archive_url(client._control, "id-step-1")
+        await archive_url(client._way.control(""), "id-step-1")
     assert service.asked == []
 
 

@@ -1,5 +1,5 @@
-"""Pinned clients while the trainer publishes as fast as it can: no older weights ever answer, and every result names the
-weights that it really came from.
+"""Pinned clients while the trainer publishes one version after another: no older weights ever answer, and every result
+names the weights that it really came from.
 """
 
 from __future__ import annotations
