@@ -127,7 +127,9 @@ class Attaching:
         if self._sampler_url is None:
             raise InvalidInputError("sampler_url: this client was made without one; pass sampler_url=... to local()")
         place = LocalDeployment(self._sampler_url)
-        return SamplingClient._of_service(self._network, base_model, place, timeout=options.timeout)
+        return SamplingClient._of_service(
+            self._network, base_model, place, timeout=options.timeout, ready_timeout=options.ready_timeout
+        )
 
     # ------------------------------------------------------------------ refusals
 

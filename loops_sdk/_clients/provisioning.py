@@ -170,7 +170,15 @@ class Provisioning:
         )
         made = await self._control.create_sampler(body, timeout=options.timeout)
         place = await sampler_ready(made, self._control, options.ready_timeout, session_id=self.session_id, run_id=None)
-        return SamplingClient._of_service(self._network, base_model, place, timeout=options.timeout)
+        return SamplingClient._of_service(
+            self._network,
+            base_model,
+            place,
+            sampler_id=made.id,
+            session_id=self.session_id,
+            timeout=options.timeout,
+            ready_timeout=options.ready_timeout,
+        )
 
 
 def _warm(options: TrainerOptions) -> TrainerOptions:

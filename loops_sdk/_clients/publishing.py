@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 import attrs
 
 from loops_sdk._clients.models import Models
@@ -37,7 +40,8 @@ class Publishing:
         """
         deployment = await self.sampler.deployment()
         models = Models(deployment.base_url, self.network.caller)
-        await weights_loaded(models.live_adapter, version, self.publish_timeout)
+        look = partial(models.live_adapter, time.monotonic() + self.publish_timeout)
+        await weights_loaded(look, version, self.publish_timeout)
         return self._client(deployment, min_policy_version=version)
 
     async def at(self, model_path: str, last: SaveWeightsResponse | None) -> SamplingClient:

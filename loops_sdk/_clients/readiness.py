@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 import attrs
 
@@ -17,6 +18,7 @@ from loops_sdk._wire.retrying import is_transient
 from loops_sdk.errors import (
     AuthenticationError,
     ClientClosedError,
+    ConnectionFailedError,
     DeploymentFailedError,
     LoopsError,
     NotFoundError,
@@ -26,12 +28,16 @@ from loops_sdk.errors import (
 )
 from loops_sdk.types import BasetenDeployment, Deployment, LocalDeployment, Run, Sampler
 
+T = TypeVar("T")
+
 #: States from which a sampler does not come up by itself.
 DEAD = frozenset({"INACTIVE", "FAILED", "DEPLOY_FAILED", "BUILD_FAILED", "BUILD_STOPPED", "UNHEALTHY", "DEACTIVATING"})
 _ASLEEP = "SCALED_TO_ZERO"
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _LONGEST_LOOK = 30.0
+#: Statuses of a sampler that is still coming up: too early, and what gateways say of a server that is not there yet.
+_STARTING = frozenset({425, 502, 503, 504})
 #: Errors that waiting does not mend.
 _FINAL = (AuthenticationError, PermissionDeniedError, ClientClosedError)
 #: Every so many looks at a trainer that does not answer, ask the control plane whether it still exists.
@@ -238,6 +244,40 @@ class _Wait:
     def told(self, error: LoopsError) -> LoopsError:
         error.add_context(session_id=self.session_id, run_id=self.run_id)
         return error
+
+
+async def once_up(look: Callable[[], Awaitable[T]], timeout: float, *, unreachable: bool) -> T:
+    """What `look` finds, once the sampler that it asks is up.
+
+    Args:
+        look: asks the sampler; its own attempts are bounded.
+        timeout: seconds to go on asking one that is coming up.
+        unreachable: whether a sampler that nobody can connect to counts as coming up, too.
+
+    Raises:
+        RequestTimeoutError: not within `timeout` seconds.
+        LoopsError: it answered with what waiting does not mend.
+    """
+    trouble: LoopsError | None = None
+    attempts = 0
+    async for _ in _pauses(timeout):
+        try:
+            return await look()
+        except LoopsError as error:
+            if not _is_coming_up(error, unreachable):
+                raise
+            trouble, attempts = error, attempts + (error.attempts or 1)
+    over = _Wait("sampler", timeout).over(trouble)
+    over.add_context(attempts=attempts)
+    raise over
+
+
+def _is_coming_up(error: LoopsError, unreachable: bool) -> bool:
+    """Whether a sampler that is still starting, or the gateway before it, answers like this."""
+    if isinstance(error, ConnectionFailedError):
+        return unreachable and is_transient(error)
+    waits = isinstance(error, RequestTimeoutError) or error.status in _STARTING
+    return waits or error.code == "model_not_ready" or "not ready" in error.message.lower()
 
 
 async def weights_loaded(look: Callable[[], Awaitable[ModelCard | None]], version: int, timeout: float) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from weakref import WeakSet
 
 from loops_sdk._clients.archives import archive_url
@@ -134,6 +134,12 @@ class ServiceClient:
         self._trainings: set[TrainingClient] = set()
         self._samplings: WeakSet[SamplingClient] = WeakSet()
         self._closed = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a ServiceClient cannot be pickled: its connections belong to one process. Pass a SamplingClient, or "
+            "session_id and run ids, and make a ServiceClient there"
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else self._way.state

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
 from loops_sdk._clients.adapters import confirm, init_body
 from loops_sdk._clients.archives import archive_url
+from loops_sdk._clients.binding import trust_deployment
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.custom_loss import CustomPass
 from loops_sdk._clients.measuring import Meter
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.passes import numbers_in, pass_body, tokens_in
 from loops_sdk._clients.publishing import Publishing
-from loops_sdk._clients.sampling import SamplingClient, deployment_url
+from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._clients.trainer_state import TrainerState
 from loops_sdk._net.channel import Channel
@@ -110,7 +111,7 @@ class TrainingClient:
         network = Network(api_key)
         network.transport.trust(trainer_url, "trainer_url")
         if paired_sampling_deployment is not None:
-            network.transport.trust(deployment_url("paired_sampling_deployment", paired_sampling_deployment))
+            trust_deployment(network.transport, "paired_sampling_deployment", paired_sampling_deployment)
         self._owned = True
         self._control: ControlPlane | None = None
         info = GetInfoResponse(base_model, lora_rank, max_seq_len)
@@ -163,6 +164,12 @@ class TrainingClient:
     def _record(self, recorder: WandbObserver) -> None:
         """Draw the curves of this client, and of no other one of the same service, until it is closed."""
         self._meter.record(recorder)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a TrainingClient cannot be pickled: its operations belong to one process. Pass the SamplingClient that "
+            "save_weights_and_get_sampling_client gives, or run_id and checkpoint paths, and make a client there"
+        )
 
     def __repr__(self) -> str:
         return f"<TrainingClient {self._info.base_model} run={self._run_id} {self._channel!r}>"

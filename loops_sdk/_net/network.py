@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from loops_sdk._net.caller import Caller
 from loops_sdk._net.poller import Poller
 from loops_sdk._net.transport import Transport
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.instrumentation import Observer, log_events, tell
+
+#: A key, or a function that gives it; `None` takes it from the environment.
+ApiKey: TypeAlias = str | Callable[[], str] | None
 
 _MAX_CONNECTIONS = "BT_LOOPS_MAX_CONNECTIONS"
 _API_KEY = "BASETEN_API_KEY"
@@ -24,11 +28,12 @@ class Network:
         observers: who hears of events, beside the log.
 
     Attributes:
-        key_provider: the function that gave the key; `None` when it was a text or came from the environment.
+        portable_key: what another process may be told of the key, which is never the key itself: the function that
+            gives it, that none is sent, or where to look for one.
     """
 
-    def __init__(self, api_key: str | Callable[[], str] | None = None, observers: Sequence[Observer] = ()) -> None:
-        self.key_provider = api_key if callable(api_key) else None
+    def __init__(self, api_key: ApiKey = None, observers: Sequence[Observer] = ()) -> None:
+        self.portable_key: ApiKey = api_key if callable(api_key) or api_key == "" else key_of_process
         self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
         self.caller = Caller(self.transport, tell((log_events, *observers)))
         self.poller = Poller(self.transport, self.caller.emit)
@@ -39,7 +44,18 @@ class Network:
         await self.transport.aclose()
 
 
-def _key(given: str | Callable[[], str] | None) -> str:
+def key_of_process() -> str:
+    """The key of a client that came here without its own."""
+    key = os.environ.get(_API_KEY)
+    if not key:
+        raise InvalidInputError(
+            f"api_key: the key of this client stayed in the process that made it, and {_API_KEY} is not set in this "
+            f"one. Set it, or make the client with api_key=FUNCTION, a function of a module that returns the key"
+        )
+    return key
+
+
+def _key(given: ApiKey) -> str:
     if callable(given):
         return _checked(given(), "the given function gave")
     key = given if given is not None else os.environ.get(_API_KEY) or None

@@ -16,6 +16,7 @@ from loops_sdk import (
     CustomArrayLoss,
     CustomLoss,
     Datum,
+    Deployment,
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
@@ -23,7 +24,6 @@ from loops_sdk import (
     OptimStepResponse,
     SaveWeightsResponse,
 )
-from loops_sdk.types import Deployment
 from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, OperationFuture
 from loops_sdk_sync._generated.sampling import SamplingClient
 from loops_sdk_sync._proxy import Proxy
