@@ -566,6 +566,8 @@ class TrainingClient:
             self._network,
             self._info.base_model,
             deployment,
+            sampler_id=self._sampler.sampler_id,
+            session_id=self._sampler.session_id,
             checkpoint_path=checkpoint_path,
             min_policy_version=min_policy_version,
             timeout=self._timeout,
