@@ -208,7 +208,11 @@ def _code(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system or TLS said, without aiohttp's repetition of the address."""
+    """What the operating system or TLS said, without aiohttp's repetition of the address and of what had come."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer ended before it was whole"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection ended before an answer came"
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return str(inner) or type(inner).__name__
 
