@@ -12,7 +12,7 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -140,7 +140,7 @@ class FaultProxy:
         self.delivered = asyncio.Event()
         self.connections = 0
         self._faults = faults
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._handlers: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -149,7 +149,7 @@ class FaultProxy:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        await self._listen()
+        self._listen()
         return self
 
     async def __aexit__(
@@ -157,46 +157,63 @@ class FaultProxy:
     ) -> None:
         self.closing.set()
         self.refuse()
+        await asyncio.sleep(0)  # a connection that has just been accepted gets an owner first
         for handler in self._handlers:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
 
-    async def _listen(self) -> None:
-        """Take connections, on the same port as before."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=_HEAD)
-        self.port = self._server.sockets[0].getsockname()[1]
+    def _listen(self) -> None:
+        """Take connections, on the same port as before.
+
+        Without `asyncio.Server`, which loses a connection that is accepted while it closes.
+        """
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(1024)
+        self.port = listener.getsockname()[1]
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with contextlib.suppress(BlockingIOError):
+            accepted, _ = self._listener.accept()
+            self._own(self._connected(accepted))
 
     def refuse(self) -> None:
         """Refuse new connections; those that exist go on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     def refuse_for(self, seconds: float) -> None:
         """Refuse new connections for a while, unless they are refused already."""
-        if self._server is None:
-            return
-        self.refuse()
-        task = asyncio.ensure_future(self._listen_after(seconds))
-        self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
+        if self._listener is not None:
+            self.refuse()
+            self._own(self._listen_after(seconds))
 
     async def _listen_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._listen()
+        self._listen()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+
+    async def _connected(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=accepted, limit=_HEAD)
         self.connections += 1
         try:
             while (request := await _request(reader)) is not None:
                 await self._handle(Exchange(request, writer, self, self.plan._random))
-        except (Gone, OSError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):
+        except (Gone, OSError, asyncio.IncompleteReadError, ValueError):
             pass  # the client has gone, or has been sent away
         finally:
-            self._handlers.discard(task)
             writer.close()
 
     async def _handle(self, exchange: Exchange) -> None:
