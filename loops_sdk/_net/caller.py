@@ -117,7 +117,7 @@ class Caller:
         timeout: float,
     ) -> Response:
         response = await self.transport.request(
-            endpoint.method, url, body=body, headers=headers, params=params, timeout=timeout
+            endpoint.method, url, body=body, headers=headers, params=params, timeout=timeout, most=endpoint.most
         )
         if 200 <= response.status < 300:
             return response

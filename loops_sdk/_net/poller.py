@@ -151,7 +151,7 @@ class Poller:
     async def _ask(self, source: Source, record: Record[Any]) -> tuple[Retrieval, Any]:
         url = RETRIEVE.url(source.url, operation_id=record.operation_id)
         try:
-            response = await self._transport.request("GET", url, timeout=POLL_TIMEOUT)
+            response = await self._transport.request("GET", url, timeout=POLL_TIMEOUT, most=RETRIEVE.most)
         except RequestTimeoutError:
             return Running(), None  # a poll that times out says nothing about the operation
         except LoopsError as error:

@@ -28,6 +28,7 @@ from loops_sdk.errors import (
 )
 
 _PIECE = 256 * 1024
+_MOST = 64 * 2**20
 _CONNECT_TIMEOUT = 10.0
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
@@ -97,12 +98,17 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         timeout: float,
+        most: int = _MOST,
     ) -> Response:
         """Send once and read the whole answer.
+
+        Args:
+            most: bytes that the answer may have.
 
         Raises:
             ConnectionFailedError: `code` is ``dns``, ``tls``, ``unreachable`` (nothing was sent) or ``reset``.
             RequestTimeoutError: no whole answer within `timeout` seconds.
+            ProtocolError: the answer is longer than `most`.
             ClientClosedError: the transport is closed.
         """
         session = self._open()
@@ -119,7 +125,7 @@ class Transport:
         )
         try:
             async with self._until_closed(), request as response:
-                return Response(response.status, response.headers, await response.read())
+                return Response(response.status, response.headers, await _whole(response, most))
         except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
             raise self._translated(error, url, timeout) from error
 
@@ -208,7 +214,11 @@ def _code(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system or TLS said, without aiohttp's repetition of the address."""
+    """What the operating system or TLS said, without aiohttp's repetition of the address and of what had come."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer ended before it was whole"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection ended before an answer came"
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return str(inner) or type(inner).__name__
 
@@ -230,6 +240,23 @@ async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
     view = memoryview(body)
     for start in range(0, len(view), _PIECE):
         yield view[start : start + _PIECE]
+
+
+async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, unless it is longer than anybody wants: a server that goes on for ever must not fill the memory."""
+    announced = response.content_length
+    if announced is not None and announced <= most and "Content-Encoding" not in response.headers:
+        return await response.read()
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > most:
+            raise ProtocolError(
+                f"the answer is longer than {most} bytes", url=str(response.url), status=response.status
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
