@@ -75,8 +75,8 @@ SIZE = 16  # of vocabulary and hidden states of the model made by hand
 def known_model(folder: Path) -> None:
     """A Llama whose log-probabilities after token `i` are known: `LEARNER[i]` for `TARGETS[i]`, the rest shared evenly.
 
-    Attention and MLP add nothing, embeddings are one-hot, so the last norm makes of token `i` four times the `i`-th unit
-    vector, and the `i`-th column of the head, times four, is the distribution.
+    Attention and MLP add nothing and embeddings are one-hot, so the last norm makes of token `i` four times the `i`-th
+    unit vector, and the `i`-th column of the head, times four, is the distribution.
     """
     import torch
     from safetensors.torch import save_file
@@ -332,7 +332,7 @@ async def test_settings_are_honoured_and_the_rest_is_default(
 
     output = await passed(golden, RL, loss_fn, config)
     learner = torch.tensor(LEARNER, dtype=torch.float64)
-    wanted = [plain(loss_fn, config, l, b, a).item() for l, b, a in zip(learner, BEHAVIOUR, ADVANTAGES, strict=True)]
+    wanted = [plain(loss_fn, config, *token).item() for token in zip(learner, BEHAVIOUR, ADVANTAGES, strict=True)]
     assert per_token(output) == close(wanted)
 
 
