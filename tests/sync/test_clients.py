@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent import futures
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,8 @@ from loops_sdk_sync import (
     TensorData,
     TrainingClient,
     WandbConfig,
+    attach_reference_logprobs,
+    attach_reference_logprobs_async,
 )
 from loops_sdk_sync._portal import portal
 
@@ -58,8 +61,9 @@ def datum() -> Datum:
 
 
 def test_the_front_door_shows_all_that_the_core_shows() -> None:
-    assert set(loops_sdk_sync.__all__) == {*loops_sdk.__all__, "Future"}
-    for name in set(loops_sdk.__all__) - {*CLIENTS, "OperationFuture", "ComposedFuture", "ForwardBackwardFuture"}:
+    assert set(loops_sdk_sync.__all__) == {*loops_sdk.__all__, "Future", "attach_reference_logprobs"}
+    ours = {*CLIENTS, "OperationFuture", "ComposedFuture", "ForwardBackwardFuture", "attach_reference_logprobs_async"}
+    for name in set(loops_sdk.__all__) - ours:
         assert getattr(loops_sdk_sync, name) is getattr(loops_sdk, name)
 
 
@@ -110,6 +114,56 @@ def test_training_goes_on_in_another_run(training: TrainingClient, datum: Datum)
         assert resumed.policy_version == step
         assert resumed.load_state(path).result(timeout=60.0).path == path
         assert resumed.last_policy_version == 0
+
+
+def squared(data: list[Datum], logprobs: list[Any]) -> tuple[float, list[Any], dict[str, float]]:
+    """A loss with its gradient by hand, for engines without torch."""
+    return (
+        sum(float((values**2).sum()) for values in logprobs),
+        [2 * values for values in logprobs],
+        {"datums": len(data)},
+    )
+
+
+def test_a_loss_of_ones_own(training: TrainingClient, datum: Datum) -> None:
+    start = training.policy_version
+    passes = []
+    for _ in range(3):
+        passes.append(training.forward_backward_custom([datum], squared, autograd=False))
+        training.optim_step(ADAM)
+    results = [passed.result(timeout=60.0) for passed in passes]
+    assert results[0].loss > results[1].loss > results[2].loss > 0
+    assert results[0].metrics["datums"] == 1.0
+    assert training.policy_version == start + 3
+    later = asyncio.run(_accepted(training, datum))
+    assert later.result(timeout=60.0).loss < results[2].loss
+
+
+async def _accepted(training: TrainingClient, datum: Datum) -> Future[loops_sdk.ForwardBackwardOutput]:
+    return await training.forward_backward_custom_async([datum], squared, autograd=False)
+
+
+def test_a_loss_that_calls_its_own_trainer_is_told_so(training: TrainingClient, datum: Datum) -> None:
+    def loss_fn(data: list[Datum], _logprobs: list[Any]) -> Any:
+        return training.forward(data).result(timeout=20.0)
+
+    with pytest.raises(loops_sdk.LoopsError, match="the loss function calls the trainer that waits for it"):
+        training.forward_backward_custom([datum], loss_fn, autograd=False)
+    training.forward([datum]).result(timeout=60.0)
+
+
+def test_reference_logprobs_in_both_forms(training: TrainingClient, datum: Datum) -> None:
+    sampling = training.save_weights_and_get_sampling_client("reference").result(timeout=60.0)
+    (of_sampler,) = attach_reference_logprobs([datum], sampling)
+    (of_trainer,) = asyncio.run(attach_reference_logprobs_async([datum], training))
+    logprobs = of_sampler.loss_fn_inputs["reference_logprobs"]
+    assert logprobs.tolist() == pytest.approx(of_trainer.loss_fn_inputs["reference_logprobs"].tolist(), abs=1e-5)
+    assert logprobs.tolist() == pytest.approx(
+        training.forward([datum]).result(timeout=60.0).loss_fn_outputs[0]["logprobs"].tolist(), abs=1e-5
+    )
+    for wrong in (training._core, "training"):
+        with pytest.raises(InvalidInputError, match="expected SamplingClient or TrainingClient of loops_sdk_sync"):
+            attach_reference_logprobs([datum], wrong)  # type: ignore[arg-type]
 
 
 def test_the_same_on_any_event_loop(training: TrainingClient, datum: Datum) -> None:

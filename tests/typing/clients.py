@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import assert_type
 
+import torch
+
 import loops_sdk
 import loops_sdk_sync
 from loops_sdk import AdamParams, Datum, ForwardBackwardOutput, OptimStepResponse, SampleResult
@@ -29,6 +31,22 @@ def blocking(service: loops_sdk_sync.ServiceClient, data: list[Datum]) -> None:
     assert_type(training.run_id, str | None)
     with training as same:
         assert_type(same, loops_sdk_sync.TrainingClient)
+
+
+def preferences(
+    training: loops_sdk_sync.TrainingClient, sampling: loops_sdk_sync.SamplingClient, data: list[Datum]
+) -> None:
+    def loss(data: list[Datum], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+        return logprobs[0].sum(), {}
+
+    assert_type(training.forward_backward_custom(data, loss).result(timeout=1.0), ForwardBackwardOutput)
+    assert_type(loops_sdk_sync.attach_reference_logprobs(data, sampling), list[Datum])
+    assert_type(loops_sdk_sync.attach_reference_logprobs(data, training), list[Datum])
+    assert_type(training.get_checkpoint_archive_url("id"), loops_sdk_sync.CheckpointFilesResponse)
+
+
+def wrong_preferences(core: loops_sdk.SamplingClient, data: list[Datum]) -> None:
+    loops_sdk_sync.attach_reference_logprobs(data, core)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def awaiting(training: loops_sdk_sync.TrainingClient, data: list[Datum]) -> None:

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from loops_sdk import (
     AdamParams,
     Checkpoint,
+    CheckpointFilesResponse,
     ComposedFuture,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
     ForwardBackwardFuture,
     ForwardBackwardOutput,
@@ -34,6 +39,7 @@ from loops_sdk import (
     TensorData,
     TrainingClient,
     WandbConfig,
+    attach_reference_logprobs_async,
     from_dict,
     to_dict,
 )
@@ -85,6 +91,46 @@ async def training(client: TrainingClient) -> None:
     assert_type(await publishing.result_async(timeout=5), SamplingClient)
     assert_type(client.get_info(), GetInfoResponse)
     assert_type(client.last_policy_version, int | None)
+
+
+def dpo(data: list[Datum], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+    return torch.stack([values.sum() for values in logprobs]).sum(), {"datums": len(data)}
+
+
+def by_hand(
+    data: list[Datum], logprobs: list[NDArray[np.float32]]
+) -> tuple[float, list[NDArray[np.float64]], dict[str, float]]:
+    return 1.0, [values.astype(np.float64) for values in logprobs], {}
+
+
+def without_a_result(data: list[Datum], logprobs: list[torch.Tensor]) -> None: ...
+
+
+def without_metrics(data: list[Datum], logprobs: list[torch.Tensor]) -> torch.Tensor:
+    return logprobs[0].sum()
+
+
+async def custom(client: TrainingClient, sampler: SamplingClient, data: list[Datum]) -> None:
+    torch_loss: CustomLoss = dpo
+    array_loss: CustomArrayLoss = by_hand
+    assert_type(await client.forward_backward_custom_async(data, torch_loss), ForwardBackwardFuture)
+    assert_type(await client.forward_backward_custom_async(tuple(data), dpo, autograd=True), ForwardBackwardFuture)
+    assert_type(await client.forward_backward_custom_async(data, array_loss, autograd=False), ForwardBackwardFuture)
+    assert_type(await attach_reference_logprobs_async(data, sampler), list[Datum])
+    assert_type(await attach_reference_logprobs_async(data, client), list[Datum])
+    await client.init_trainer_server_async(
+        8, lora_alpha=16, seed=1, train_attn=True, train_mlp=None, train_unembed=False
+    )
+    assert_type(await client.get_checkpoint_archive_url_async("id", 10, page_token=10), CheckpointFilesResponse)
+
+
+async def wrong_custom(client: TrainingClient, data: list[Datum]) -> None:
+    await client.forward_backward_custom_async(data, "ppo")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.forward_backward_custom_async(data, without_a_result)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.forward_backward_custom_async(data, without_metrics)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.forward_backward_custom_async(data, dpo, False)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await attach_reference_logprobs_async(data, "m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.init_trainer_server_async(8, 16)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def sampling(client: SamplingClient) -> None:
