@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from loops_sdk._wire.bodies import InitBody
 from loops_sdk.errors import InvalidInputError, UnsupportedError
 from loops_sdk.types import InitTrainerServerResponse
 from loops_sdk.types._checks import check_int, shown
 
 _PARTS = ("train_attn", "train_mlp", "train_unembed")
+_UNCREATED = ("lora_alpha", *_PARTS)  #: what the creation of a run cannot say
 
 
 def init_body(
@@ -36,6 +39,11 @@ def init_body(
     if parts == (False, False, False):
         raise InvalidInputError(f"{', '.join(_PARTS)}: all are False, so nothing would be trained")
     return InitBody(lora_rank, lora_alpha, seed, *parts)
+
+
+def beyond_creation(asked: InitBody) -> dict[str, Any]:
+    """What of it must be asked of the trainer, because the control plane takes a rank and a seed only."""
+    return {name: value for name in _UNCREATED if (value := getattr(asked, name)) is not None}
 
 
 def confirm(asked: InitBody, told: InitTrainerServerResponse) -> None:

@@ -66,7 +66,7 @@ class Attaching:
 
     async def trainer(self, base_model: str, rank: int, seed: int | None, options: TrainerOptions) -> TrainingClient:
         """A client of the trainer, if that has what is asked for."""
-        self._refuse(seed=seed)
+        self._refuse(seed=seed, **options.adapter)
         told = await self._reached(options)
         self._compare("base_model", base_model, told.base_model, "start a trainer for it")
         self._compare("rank", rank, told.rank, "attach with that and change it with init_trainer_server")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from weakref import WeakSet
 
+from loops_sdk._clients.adapters import beyond_creation, init_body
 from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.attaching import Attaching
 from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
@@ -181,6 +183,10 @@ class ServiceClient:
         name: str | None = None,
         with_sampler: bool | None = None,
         publish_timeout: float = 600.0,
+        lora_alpha: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
     ) -> TrainingClient:
         """Provision a trainer with a fresh LoRA adapter and wait until it is ready.
 
@@ -202,10 +208,17 @@ class ServiceClient:
                 needed, unless ``LOOPS_WARM_START_SAMPLER=true``.
             publish_timeout: seconds that publishing with `save_weights_and_get_sampling_client_async` waits for the
                 sampler.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them. These three and `lora_alpha` are asked of the trainer
+                once it is ready (`TrainingClient.init_trainer_server_async`), for no run can be created with them.
 
         Raises:
             InvalidInputError: an argument is wrong; nothing was sent.
             BadRequestError: the service refused, for example because it does not have the model.
+            UnsupportedError: (a `NotImplementedError`) the trainer does not confirm `lora_alpha` or a part that was
+                asked for; `run_id` is on the error.
             RequestTimeoutError: not ready in time; `session_id` and `run_id` are on the error.
             DeploymentFailedError: the trainer will not come up.
             LoopsError: the service could not be reached.
@@ -214,12 +227,16 @@ class ServiceClient:
         not scaled to zero; close the client to let it go.
         """
         check_model(base_model, rank, seed)
+        parts = {"train_attn": train_attn, "train_mlp": train_mlp, "train_unembed": train_unembed}
+        adapter = beyond_creation(init_body(rank, lora_alpha=lora_alpha, seed=seed, **parts))
         options = TrainerOptions(
-            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout, adapter
         )
         self._require_open()
-        training = await self._way.trainer(base_model, rank, seed, options)
-        return self._adopted(training, options)
+        training = self._adopted(await self._way.trainer(base_model, rank, seed, options), options)
+        if adapter:
+            await self._settle(training, partial(training.init_trainer_server_async, rank, seed=seed, **adapter))
+        return training
 
     async def create_training_client_from_state_async(
         self,
@@ -422,14 +439,18 @@ class ServiceClient:
         check_weights(path)
         self._require_open()
         training = self._adopted(await self._way.trainer_for(path, options), options)
+        await self._settle(training, partial(load, training, path))
+        return training
+
+    async def _settle(self, training: TrainingClient, begin: Callable[[], Awaitable[OperationFuture[Any]]]) -> None:
+        """Do what a client must have done before it is handed out; it is closed if that fails."""
         try:
-            await (await load(training, path))
+            await (await begin())
         except BaseException as error:
             await training.aclose()
             if isinstance(error, LoopsError):
                 error.add_context(run_id=training.run_id, **self._way.ids)
             raise
-        return training
 
     def _adopted(self, training: TrainingClient, options: TrainerOptions) -> TrainingClient:
         """The client as it is handed out: closed with this one, kept alive, its curves drawn if that is wanted."""

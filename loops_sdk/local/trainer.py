@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ __all__ = ["Trainer"]
 
 Work = Callable[[], Any]
 _KEY = re.compile(r"[!-~]{1,255}")
+_SEED_BITS = 53  #: of a seed that is drawn here and told: as many as every reader of JSON keeps
 
 
 class Trainer:
@@ -195,7 +197,7 @@ class Trainer:
     def _plan_init(self, body: InitBody) -> Work:
         _, engine = self._opened()
         given = {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        return partial(_init, engine, AdapterConfig(**given))
+        return partial(_init, engine, AdapterConfig(**{"seed": secrets.randbits(_SEED_BITS)} | given))
 
     # ------------------------------------------------------------ reads
 
@@ -235,6 +237,7 @@ class Trainer:
 
 
 def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
+    """Start over, and confirm everything that was set, also what was not asked for."""
     engine.init_adapter(config)
     return InitTrainerServerResponse(**attrs.asdict(config))
 

@@ -125,6 +125,10 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         name: str | None = None,
         with_sampler: bool | None = None,
         publish_timeout: float = 600.0,
+        lora_alpha: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
     ) -> TrainingClient:
         """Provision a trainer with a fresh LoRA adapter and wait until it is ready.
 
@@ -146,10 +150,17 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 needed, unless ``LOOPS_WARM_START_SAMPLER=true``.
             publish_timeout: seconds that publishing with `save_weights_and_get_sampling_client_async` waits for the
                 sampler.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them. These three and `lora_alpha` are asked of the trainer
+                once it is ready (`TrainingClient.init_trainer_server_async`), for no run can be created with them.
 
         Raises:
             InvalidInputError: an argument is wrong; nothing was sent.
             BadRequestError: the service refused, for example because it does not have the model.
+            UnsupportedError: (a `NotImplementedError`) the trainer does not confirm `lora_alpha` or a part that was
+                asked for; `run_id` is on the error.
             RequestTimeoutError: not ready in time; `session_id` and `run_id` are on the error.
             DeploymentFailedError: the trainer will not come up.
             LoopsError: the service could not be reached.
@@ -171,6 +182,10 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 name=name,
                 with_sampler=with_sampler,
                 publish_timeout=publish_timeout,
+                lora_alpha=lora_alpha,
+                train_attn=train_attn,
+                train_mlp=train_mlp,
+                train_unembed=train_unembed,
             ),
             self,
         )
@@ -189,6 +204,10 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         name: str | None = None,
         with_sampler: bool | None = None,
         publish_timeout: float = 600.0,
+        lora_alpha: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
     ) -> TrainingClient:
         """Provision a trainer with a fresh LoRA adapter and wait until it is ready.
 
@@ -210,10 +229,17 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 needed, unless ``LOOPS_WARM_START_SAMPLER=true``.
             publish_timeout: seconds that publishing with `save_weights_and_get_sampling_client_async` waits for the
                 sampler.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them. These three and `lora_alpha` are asked of the trainer
+                once it is ready (`TrainingClient.init_trainer_server_async`), for no run can be created with them.
 
         Raises:
             InvalidInputError: an argument is wrong; nothing was sent.
             BadRequestError: the service refused, for example because it does not have the model.
+            UnsupportedError: (a `NotImplementedError`) the trainer does not confirm `lora_alpha` or a part that was
+                asked for; `run_id` is on the error.
             RequestTimeoutError: not ready in time; `session_id` and `run_id` are on the error.
             DeploymentFailedError: the trainer will not come up.
             LoopsError: the service could not be reached.
@@ -235,6 +261,10 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 name=name,
                 with_sampler=with_sampler,
                 publish_timeout=publish_timeout,
+                lora_alpha=lora_alpha,
+                train_attn=train_attn,
+                train_mlp=train_mlp,
+                train_unembed=train_unembed,
             ),
             self,
         )

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 from typing import Any
 
+import attrs
 import pytest
 
 from loops_sdk import ServiceClient, errors
 from loops_sdk.instrumentation import Event
+
+from .conftest import KEY
 
 CREATE = "POST /v1/loops/trainers"
 HEALTH = "GET /health"
@@ -111,6 +114,10 @@ WRONG: dict[str, Any] = {
     "max_seq_len": (1.5, r"^max_seq_len: expected a whole number, got 1.5"),
     "replicas": (0, r"^replicas: expected a value >= 1"),
     "name": ("a/b", r"^name: expected 1 to 255 letters"),
+    "lora_alpha": (0, r"^lora_alpha: expected a value >= 1, got 0"),
+    "train_attn": ("no", r"^train_attn: expected True, False or None, got 'no'"),
+    "train_mlp": (0, r"^train_mlp: expected True, False or None, got 0"),
+    "train_unembed": (1, r"^train_unembed: expected True, False or None, got 1"),
 }
 
 
@@ -122,6 +129,99 @@ async def test_arguments_are_checked_before_anything_is_sent(
     with pytest.raises(errors.InvalidInputError, match=message):
         await client.create_lora_training_client_async(**{"base_model": "acme/model", argument: value})
     assert service.asked == []
+
+
+async def test_nothing_to_train_is_refused_before_anything_is_sent(client: ServiceClient, service: Any) -> None:
+    with pytest.raises(errors.InvalidInputError, match=r"^train_attn, train_mlp, train_unembed: all are False"):
+        await create(client, train_attn=False, train_mlp=False, train_unembed=False)
+    assert service.asked == []
+
+
+# ---------------------------------------------------------------- the adapter's alpha and parts
+
+INIT = "POST /init_trainer_server"
+
+
+@attrs.define
+class Starter:
+    """What the trainer says of a fresh adapter: what it was asked for, with `told` over it."""
+
+    service: Any
+    reply: Any
+    told: dict[str, Any] = attrs.field(factory=dict)
+
+    async def __call__(self, _request: Any) -> Any:
+        self.service._operations["fresh"] = {**self.service.asked[-1].body, **self.told}
+        return self.reply(202, {"operation_id": "fresh"})
+
+
+async def test_alpha_and_parts_are_asked_of_the_ready_trainer(client: ServiceClient, service: Any, reply: Any) -> None:
+    service.on[INIT] = Starter(service, reply)
+    training = await create(client, rank=8, seed=3, lora_alpha=16, train_mlp=False, train_unembed=True)
+    assert service.last(CREATE).body == {"session_id": "s1", "base_model": "acme/model", "lora_rank": 8, "seed": 3}
+    asked = {"lora_rank": 8, "lora_alpha": 16, "seed": 3, "train_mlp": False, "train_unembed": True}
+    assert service.last(INIT).body == asked
+    assert [line for line in service.lines() if line in (CREATE, INIT)] == [CREATE, INIT]
+    assert training.get_info().lora_rank == 8
+    assert training.last_policy_version == 0
+
+
+async def test_a_trainer_is_left_alone_where_the_creation_says_all(client: ServiceClient, service: Any) -> None:
+    await create(client, rank=8, seed=3)
+    assert INIT not in service.lines()
+
+
+@pytest.mark.parametrize("told", [{"train_mlp": None}, {"train_mlp": True}], ids=["nothing", "otherwise"])
+async def test_what_the_trainer_does_not_confirm_fails_the_create(
+    client: ServiceClient, service: Any, reply: Any, told: dict[str, Any]
+) -> None:
+    service.on[INIT] = Starter(service, reply, told)
+    with pytest.raises(errors.UnsupportedError, match=r"^train_mlp: False was asked for, but the trainer") as caught:
+        await create(client, train_mlp=False)
+    assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
+    assert not client._trainings
+
+
+async def test_a_trainer_that_knows_no_parts_refuses_the_create(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    async def refuse(_request: Any) -> Any:
+        return reply(422, {"detail": "unknown field train_mlp"})
+
+    service.on[INIT] = refuse
+    with pytest.raises(errors.BadRequestError, match="unknown field train_mlp") as caught:
+        await create(client, train_mlp=False)
+    assert caught.value.run_id == "r1"
+
+
+@pytest.mark.parametrize("asked", [{"lora_alpha": 16}, {"train_mlp": False}, {"train_unembed": True}])
+async def test_a_trainer_that_runs_already_is_not_started_over(service: Any, asked: dict[str, Any]) -> None:
+    (name,) = asked
+    async with ServiceClient.local(trainer_url=service.trainer, api_key=KEY) as local:
+        with pytest.raises(errors.InvalidInputError, match=f"^{name}: a server that runs already cannot honour it"):
+            await create(local, **asked)
+    assert service.asked == []
+
+
+async def test_cancelling_while_the_adapter_is_made_leaves_the_client_usable(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    arrived = asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    service.on[INIT] = Starter(service, reply)
+    service.on["GET /operations/fresh"] = hang
+    call = asyncio.create_task(create(client, lora_alpha=8))
+    await arrived.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not client._trainings
+    del service.on["GET /operations/fresh"]
+    assert (await create(client, lora_alpha=8)).run_id == "r2"
 
 
 @pytest.mark.parametrize(
