@@ -304,6 +304,40 @@ class ServiceClient:
         )
         return await self._resume(path, TrainingClient.load_state_with_optimizer_async, options)
 
+    async def attach_training_client_async(
+        self,
+        run_id: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        rank: int | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """A client of a run that is there already, for example because the process that made it is gone.
+
+        Nothing is made and nothing is reset: weights, accumulated gradients and queued operations are as they were.
+        `TrainingClient.resume_operation_async` gets the results of operations that the other process submitted.
+
+        Args:
+            run_id: the run; `TrainingClient.run_id`, errors and ``loops runs list`` tell it.
+            timeout, ready_timeout, wandb_config, publish_timeout: as in `create_lora_training_client_async`.
+            rank: rank of the run's adapter, for `TrainingClient.get_info`; needed only when the trainer does not tell
+                it.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `rank` is not what the trainer tells.
+            NotFoundError: there is no such run.
+            DeploymentFailedError: the run has ended; start a new one from a checkpoint.
+            RequestTimeoutError, LoopsError: as `create_lora_training_client_async`.
+        """
+        options = TrainerOptions(timeout, ready_timeout, wandb_config, None, None, None, None, publish_timeout)
+        check_name("run_id", run_id)
+        if rank is not None:
+            check_int("rank", rank, low=1)
+        self._require_open()
+        return self._adopted(await self._way.attached(run_id, rank, options), options)
+
     async def create_sampling_client_async(
         self,
         base_model: str,

@@ -445,6 +445,86 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
             self,
         )
 
+    def attach_training_client(
+        self,
+        run_id: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        rank: int | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """A client of a run that is there already, for example because the process that made it is gone.
+
+        Nothing is made and nothing is reset: weights, accumulated gradients and queued operations are as they were.
+        `TrainingClient.resume_operation_async` gets the results of operations that the other process submitted.
+
+        Args:
+            run_id: the run; `TrainingClient.run_id`, errors and ``loops runs list`` tell it.
+            timeout, ready_timeout, wandb_config, publish_timeout: as in `create_lora_training_client_async`.
+            rank: rank of the run's adapter, for `TrainingClient.get_info`; needed only when the trainer does not tell
+                it.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `rank` is not what the trainer tells.
+            NotFoundError: there is no such run.
+            DeploymentFailedError: the run has ended; start a new one from a checkpoint.
+            RequestTimeoutError, LoopsError: as `create_lora_training_client_async`.
+        """
+        return TrainingClient._around(
+            self._portal.call(
+                self._core.attach_training_client_async,
+                run_id,
+                timeout,
+                ready_timeout,
+                wandb_config,
+                rank=rank,
+                publish_timeout=publish_timeout,
+            ),
+            self,
+        )
+
+    async def attach_training_client_async(
+        self,
+        run_id: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        rank: int | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """A client of a run that is there already, for example because the process that made it is gone.
+
+        Nothing is made and nothing is reset: weights, accumulated gradients and queued operations are as they were.
+        `TrainingClient.resume_operation_async` gets the results of operations that the other process submitted.
+
+        Args:
+            run_id: the run; `TrainingClient.run_id`, errors and ``loops runs list`` tell it.
+            timeout, ready_timeout, wandb_config, publish_timeout: as in `create_lora_training_client_async`.
+            rank: rank of the run's adapter, for `TrainingClient.get_info`; needed only when the trainer does not tell
+                it.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `rank` is not what the trainer tells.
+            NotFoundError: there is no such run.
+            DeploymentFailedError: the run has ended; start a new one from a checkpoint.
+            RequestTimeoutError, LoopsError: as `create_lora_training_client_async`.
+        """
+        return TrainingClient._around(
+            await self._portal.call_async(
+                self._core.attach_training_client_async,
+                run_id,
+                timeout,
+                ready_timeout,
+                wandb_config,
+                rank=rank,
+                publish_timeout=publish_timeout,
+            ),
+            self,
+        )
+
     def create_sampling_client(
         self,
         base_model: str,
