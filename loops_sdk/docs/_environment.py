@@ -1,0 +1,68 @@
+"""The environment variables that the packages read: what each of them means, and where it is read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or __package__:
+    from loops_sdk.docs._reading import Module, Sources
+else:  # part of a script, which imports neither package
+    from _reading import Module, Sources
+
+#: Every environment variable that the packages read.
+ENVIRONMENT = {
+    "BASETEN_API_KEY": "The key for a `ServiceClient`, `TrainingClient` or `SamplingClient` that is given none.",
+    "BT_LOOPS_MAX_CONNECTIONS": "Most connections to one server, for each service client and each client that was made "
+    "from an address. Default: 1000.",
+    "LOOPS_BASE_MODEL": "The base model that the example programs train; ``loops run`` sets it. Default: "
+    "``Qwen/Qwen3-8B``.",
+    "LOOPS_BASE_URL": "Address of the control plane for a `ServiceClient` that is given none. Default: "
+    "``https://api.baseten.co``.",
+    "LOOPS_WARM_START_SAMPLER": "``true`` makes `ServiceClient.create_lora_training_client_async` provision the paired "
+    "sampler together with the trainer, unless ``with_sampler`` says otherwise. Default: ``false``.",
+    "PYTHONPATH": "Handed on to the processes of `loops_sdk.local.LocalStack`, behind the place of this package.",
+}
+#: Environment variables that guests of the packages read.
+GUESTS = {
+    "HF_HOME": "Where transformers keeps tokenizers and models that it has downloaded.",
+    "HTTPS_PROXY, HTTP_PROXY, NO_PROXY": "Proxies for addresses that are not on this machine, in the usual form.",
+    "WANDB_API_KEY, WANDB_BASE_URL, WANDB_MODE": "Key, server and mode of Weights & Biases, see `WandbConfig`.",
+}
+
+
+def variables(sources: Sources) -> Iterator[tuple[str, tuple[Module, ast.AST]]]:
+    """Every environment variable that the code reads, with a place where it does."""
+    for package in ("loops_sdk", "loops_sdk_sync"):
+        for path in sorted((sources.root / package).rglob("*.py")):
+            module = Module(sources, path)
+            for node, name in _reads(module):
+                yield _literal(module, name), (module, node)
+
+
+def _reads(module: Module) -> Iterator[tuple[ast.AST, ast.expr]]:
+    """Expressions that name a variable. The environment as a whole may only be handed on, in ``{**os.environ}``."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.environ.pop", "os.getenv"):
+            yield node, node.args[0]
+        elif isinstance(node, ast.Subscript) and _is_environ(node.value):
+            yield node, node.slice
+        elif isinstance(node, ast.Attribute) and _is_environ(node.value) and node.attr in ("get", "pop"):
+            pass
+        elif not isinstance(node, ast.Dict) and any(map(_is_environ, ast.iter_child_nodes(node))):
+            raise module.unknown(node, "os.environ: no rule for this use of it")
+
+
+def _is_environ(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ"
+
+
+def _literal(module: Module, node: ast.expr) -> str:
+    """The text of a literal, or of the constant that a name stands for."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    found = module.constant(node)
+    if found is None:
+        raise module.unknown(node, "an environment variable whose name is not a constant")
+    return _literal(*found)
