@@ -58,6 +58,7 @@ T = TypeVar("T")
 
 _LOSSES: tuple[str, ...] = get_args(LossFn)
 
+#: The future of a pass: its loss, its metrics and its log-probabilities.
 ForwardBackwardFuture = OperationFuture[ForwardBackwardOutput]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,14 @@ GUESTS = {
     "HTTPS_PROXY, HTTP_PROXY, NO_PROXY": "Proxies for addresses that are not on this machine, in the usual form.",
     "WANDB_API_KEY, WANDB_BASE_URL, WANDB_MODE": "Key, server and mode of Weights & Biases, see `WandbConfig`.",
 }
+_MENTION = re.compile(r"\b(environ|getenv)\b")
 
 
 def variables(sources: Sources) -> Iterator[tuple[str, tuple[Module, ast.AST]]]:
     """Every environment variable that the code reads, with a place where it does."""
     for package in ("loops_sdk", "loops_sdk_sync"):
-        for path in sorted((sources.root / package).rglob("*.py")):
+        paths = sorted((sources.root / package).rglob("*.py"))
+        for path in (path for path in paths if _MENTION.search(path.read_text())):
             module = Module(sources, path)
             for node, name in _reads(module):
                 yield _literal(module, name), (module, node)
@@ -50,6 +53,8 @@ def _reads(module: Module) -> Iterator[tuple[ast.AST, ast.expr]]:
             yield node, node.slice
         elif isinstance(node, ast.Attribute) and _is_environ(node.value) and node.attr in ("get", "pop"):
             pass
+        elif isinstance(node, ast.ImportFrom) and node.module == "os" and _MENTION.search(ast.unparse(node)):
+            raise module.unknown(node, "no rule for the environment under a name of its own")
         elif not isinstance(node, ast.Dict) and any(map(_is_environ, ast.iter_child_nodes(node))):
             raise module.unknown(node, "os.environ: no rule for this use of it")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING or __package__:
     from loops_sdk.docs._items import MADE
     from loops_sdk.docs._pages import COMMAND, PAGES, PLACED, Book
     from loops_sdk.docs._reading import Unknown
-else:  # part of a script, which imports neither package
+else:  # a script, which imports neither package
     from _environment import ENVIRONMENT
     from _items import MADE
     from _pages import COMMAND, PAGES, PLACED, Book
@@ -42,7 +42,8 @@ def generate(root: Path) -> dict[str, str]:
 def present(folder: Path) -> dict[str, str]:
     """The files that are there, by name, without this program and what Python itself leaves behind."""
     paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {str(path.relative_to(folder)): path.read_text() for path in paths if path.name != Path(__file__).name}
+    files = {str(path.relative_to(folder)): path for path in paths}
+    return {name: path.read_text() for name, path in files.items() if name not in PROGRAM}
 
 
 def differences(wanted: dict[str, str], found: dict[str, str]) -> str:
@@ -60,8 +61,10 @@ def _difference(name: str, found: str | None, wanted: str | None) -> Iterator[st
 
 
 def write(wanted: dict[str, str], folder: Path) -> None:
+    """Write the pages, and remove those that are none any more; nothing else is ever removed."""
     for name in present(folder).keys() - wanted.keys():
-        (folder / name).unlink()
+        if name.endswith(".md"):
+            (folder / name).unlink()
     for name, text in wanted.items():
         (folder / name).write_text(text)
 

@@ -59,8 +59,10 @@ class Item:
 
     @cached_property
     def doc(self) -> Doc:
-        is_definition = isinstance(self.node, ast.ClassDef | Function)
-        text = ast.get_docstring(self.node) if is_definition else self.module.comment(self.node)
+        if isinstance(self.node, ast.ClassDef | Function):
+            text = ast.get_docstring(self.node)
+        else:
+            text = self.module.comment(self.node)
         if not text:
             raise self.module.unknown(self.node, f"{self.title}: public and without documentation")
         return Doc(inspect.cleandoc(text), self.module, self.node)

@@ -70,8 +70,9 @@ class Module:
     def __init__(self, sources: Sources, path: Path) -> None:
         self.sources, self.path = sources, path
         self.place = path.relative_to(sources.root).as_posix()
-        self.text = path.read_text()
-        self.tree = ast.parse(self.text, str(path))
+        text = path.read_text()
+        self.lines = text.splitlines()
+        self.tree = ast.parse(text, str(path))
 
     def unknown(self, node: ast.AST, message: str) -> Unknown:
         return Unknown(self.path, getattr(node, "lineno", 1), message)
@@ -103,9 +104,12 @@ class Module:
             raise self.unknown(self.tree, "no __all__")
         return sorted(ast.literal_eval(node.value))
 
-    def source(self, node: ast.AST) -> str:
+    def source(self, node: ast.expr | ast.stmt) -> str:
         """The text of an expression or statement on one line."""
-        return " ".join((ast.get_source_segment(self.text, node) or "").split())
+        lines = [line.encode() for line in self.lines[node.lineno - 1 : node.end_lineno]]
+        lines[-1] = lines[-1][: node.end_col_offset]  # the end first: it may be the same line
+        lines[0] = lines[0][node.col_offset :]
+        return " ".join(b" ".join(lines).decode().split())
 
     def constant(self, node: ast.expr) -> tuple[Module, ast.expr] | None:
         """What a name stands for, where that is assigned at the top of a module of ours."""
@@ -125,7 +129,7 @@ class Module:
 
     def comment(self, node: ast.stmt) -> str:
         """The lines that begin with ``#:`` right above a statement."""
-        above = self.text.splitlines()[: node.lineno - 1]
+        above = self.lines[: node.lineno - 1]
         count = 0
         while count < len(above) and above[-1 - count].lstrip().startswith("#:"):
             count += 1

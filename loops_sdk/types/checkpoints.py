@@ -62,6 +62,10 @@ class CheckpointPath:
     def parse(cls, path: object, argument: str = "path") -> CheckpointPath:
         """Take an address apart.
 
+        Args:
+            path: ``bt://loops:<run_id>/weights/<name>`` or ``bt://loops:<run_id>/sampler_weights/<name>``.
+            argument: what an error calls it.
+
         Raises:
             InvalidInputError: not an address of this form.
         """
@@ -80,7 +84,13 @@ class CheckpointPath:
 
 @attrs.frozen
 class LoraConfig:
-    """Which parts of the model a checkpoint's adapter changes. `None` in a `Checkpoint` means it cannot be loaded."""
+    """Which parts of the model a checkpoint's adapter changes. `None` in a `Checkpoint` means it cannot be loaded.
+
+    Attributes:
+        config_version: version of this description's own format.
+        targets: names of the modules that have an adapter.
+        expert_layout: how the adapters of a mixture of experts are laid out; `None` where there are no experts.
+    """
 
     config_version: str
     targets: list[str]
@@ -126,7 +136,15 @@ class Checkpoint:
 
 @attrs.frozen
 class CheckpointFile:
-    """One file of a checkpoint. `url` is presigned and short-lived: it needs no key and must be given none."""
+    """One file of a checkpoint.
+
+    Attributes:
+        url: where to download it from. It is presigned and short-lived: it needs no key and must be given none.
+        relative_file_name: its path inside the checkpoint's folder.
+        node_rank: which machine of the trainer wrote it, counted from 0.
+        size_bytes: its size.
+        last_modified: when it was written, as the storage says it (ISO 8601).
+    """
 
     url: str = attrs.field(repr=False)
     relative_file_name: str

@@ -126,7 +126,14 @@ class ModelInput:
 
     @classmethod
     def from_ints(cls, tokens: Any) -> ModelInput:
-        """One text chunk from token ids (list, tuple, numpy or torch integers)."""
+        """One text chunk, without special tokens added.
+
+        Args:
+            tokens: token ids (list, tuple, numpy or torch integers), all >= 0.
+
+        Raises:
+            InvalidInputError: not a flat sequence of whole numbers >= 0.
+        """
         return cls((EncodedTextChunk(tokens),))
 
     @classmethod
