@@ -55,8 +55,9 @@ def _reads(module: Module) -> Iterator[tuple[ast.AST, ast.expr]]:
             pass
         elif isinstance(node, ast.ImportFrom) and node.module == "os" and _MENTION.search(ast.unparse(node)):
             raise module.unknown(node, "no rule for the environment under a name of its own")
-        elif not isinstance(node, ast.Dict) and any(map(_is_environ, ast.iter_child_nodes(node))):
-            raise module.unknown(node, "os.environ: no rule for this use of it")
+        elif not isinstance(node, ast.Dict):
+            for inner in filter(_is_environ, ast.iter_child_nodes(node)):
+                raise module.unknown(inner, "os.environ: no rule for this use of it")
 
 
 def _is_environ(node: ast.AST) -> bool:

@@ -53,9 +53,14 @@ class Item:
         return f"{self.owner.title}.{self.name}" if self.owner else self.name
 
     @property
+    def heading(self) -> str:
+        """With a blank for the dot: the anchors of `Checkpoint.path` and `CheckpointPath` must differ."""
+        return f"{self.owner.name}: {self.name}" if self.owner else self.name
+
+    @property
     def address(self) -> str:
         """Page and anchor, as GitHub and others make it of a heading."""
-        return f"{self.page}.md#{re.sub(r'[^a-z0-9_-]', '', self.title.lower())}"
+        return f"{self.page}.md#{re.sub(r'[^a-z0-9_-]', '', self.heading.lower().replace(' ', '-'))}"
 
     @cached_property
     def doc(self) -> Doc:

@@ -203,9 +203,9 @@ class Book:
         if page == "errors":
             blocks.append("\n".join(self.tree(items, {"Exception", "RuntimeWarning"})))
         for item in items:
-            blocks += [f"## {item.title}", *(self.facade(item) if _is_facade(item) else self.body(item))]
+            blocks += [f"## {item.heading}", *(self.facade(item) if _is_facade(item) else self.body(item))]
             for member in {} if _is_facade(item) else item.members.values():
-                blocks += [f"### {member.title}", *self.body(member)]
+                blocks += [f"### {member.heading}", *self.body(member)]
         return _page(PAGES[page].title, blocks)
 
     def opening(self, page: str) -> list[str]:
