@@ -42,7 +42,7 @@ def _raw_array(value: Any, name: str) -> NDArray[Any]:
 
     try:
         array = _from_torch(value) if hasattr(value, "detach") else value
-        array = array if isinstance(array, np.ndarray) else np.array(array)
+        array = array if isinstance(array, np.ndarray) else _from_sequence(array)
     except (ValueError, TypeError, RuntimeError) as error:
         raise InvalidInputError(f"{name}: expected numbers in a regular shape, got {_shown(value)} ({error})") from None
     if array.size == 0 and isinstance(value, list | tuple):
@@ -57,6 +57,22 @@ def _raw_array(value: Any, name: str) -> NDArray[Any]:
     if array.dtype.kind not in "iufb":
         raise InvalidInputError(f"{name}: expected integers or floats, got {_shown(value)}")
     return array
+
+
+def _from_sequence(value: Any) -> NDArray[Any]:
+    """numpy reads what is nested, but no tensors that carry a gradient, are of bfloat16 or on another device."""
+    import numpy as np
+
+    try:
+        return np.array(value)
+    except (TypeError, RuntimeError):
+        return np.array(_without_tensors(value))
+
+
+def _without_tensors(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_without_tensors(item) for item in value]
+    return _from_torch(value) if hasattr(value, "detach") else value
 
 
 def _from_torch(tensor: Any) -> NDArray[Any]:

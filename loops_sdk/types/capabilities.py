@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from loops_sdk.types._holding import few
+
 __all__ = ["EnablementDetails", "ServerCapabilities", "SupportedModel"]
 
 
@@ -53,4 +55,4 @@ class ServerCapabilities:
         supported_models: the base models that it offers.
     """
 
-    supported_models: list[SupportedModel]
+    supported_models: list[SupportedModel] = attrs.field(repr=few)

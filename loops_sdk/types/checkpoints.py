@@ -10,6 +10,7 @@ import attrs
 
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types._checks import shown
+from loops_sdk.types._holding import few
 
 __all__ = [
     "Checkpoint",
@@ -93,7 +94,7 @@ class LoraConfig:
     """
 
     config_version: str
-    targets: list[str]
+    targets: list[str] = attrs.field(repr=few)
     expert_layout: str | None = None
 
 
@@ -126,6 +127,10 @@ class Checkpoint:
     lora_adapter_config: dict[str, Any] | None = None
     lora_config: LoraConfig | None = None
     sync_status: str | None = None
+
+    def __hash__(self) -> int:
+        """By id: the configuration, a plain dict, has no hash."""
+        return hash(self.id)
 
     @property
     def path(self) -> str:
@@ -163,7 +168,7 @@ class CheckpointFilesResponse:
         total_count: number of files in all.
     """
 
-    presigned_urls: list[CheckpointFile]
+    presigned_urls: list[CheckpointFile] = attrs.field(repr=few)
     next_page_token: int | None = None
     total_count: int = 0
 

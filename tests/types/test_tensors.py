@@ -53,6 +53,21 @@ def test_a_list_of_torch_scalars() -> None:
     assert TensorData([torch.tensor(1), torch.tensor(2)]) == TensorData([1, 2])
 
 
+ROWS: dict[str, Any] = {
+    "plain": [torch.tensor([0.5, 1.0]), torch.tensor([2.0, 3.0])],
+    "with a gradient": (torch.tensor([0.5, 1.0], requires_grad=True) * 1, torch.tensor([2.0, 3.0])),
+    "bfloat16": [torch.tensor([0.5, 1.0], dtype=torch.bfloat16), torch.tensor([2.0, 3.0], dtype=torch.bfloat16)],
+    "scalars with a gradient": [[torch.tensor(0.5, requires_grad=True), 1.0], (torch.tensor(2.0), np.float64(3))],
+    "numpy": [np.array([0.5, 1.0], dtype=np.float16), np.array([2.0, 3.0])],
+    "mixed": [[0.5, np.float32(1)], torch.tensor([2.0, 3.0], requires_grad=True)],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_anything(name: str) -> None:
+    assert TensorData(ROWS[name]) == TensorData([[0.5, 1.0], [2.0, 3.0]])
+
+
 def test_a_scalar_and_empty_ones() -> None:
     assert (TensorData(3).shape, len(TensorData(3)), TensorData(3).tolist()) == ((), 1, 3)
     assert (TensorData([]).dtype, TensorData([]).shape) == ("int64", (0,))
@@ -77,6 +92,14 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "long": (lambda: TensorData(["x" * 99]), r"^data: .* got list \['x{55}\.\.\.$"),
     "complex numpy": (lambda: TensorData(np.array([1j])), r"^data: expected integers or floats, got ndarray"),
     "complex torch": (lambda: TensorData(torch.tensor([1j])), r"^data: expected integers or floats, got Tensor"),
+    "rows": (
+        lambda: TensorData([torch.ones(1), torch.ones(2)]),
+        r"^data: expected numbers in a regular shape, got list",
+    ),
+    "rows bf16": (
+        lambda: TensorData([torch.ones(1).bfloat16(), torch.ones(2).bfloat16()]),
+        r"^data: expected numbers in a regular shape, got list",
+    ),
     "sparse": (lambda: TensorData(torch.eye(2).to_sparse()), r"^data: expected numbers in a regular shape, got Tensor"),
     "meta": (lambda: TensorData(torch.empty(2, device="meta")), r"^data: expected numbers in a regular shape, got"),
     "uint64": (lambda: TensorData([2**63]), r"^data: 9223372036854775808 does not fit into int64$"),
