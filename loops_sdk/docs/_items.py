@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -127,12 +128,22 @@ class Item:
         for node in self.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 return list(_parameters(self.module, node, bound=True))
+        if (called := self._called()) is not None:
+            return called.parameters
         if not _is_attrs(self.node):
             return None
         taken = [field for field in self.fields if field.init]
         late = [field.parameter for field in taken if field.keyword_only]
         star = [Parameter("", "*", self.node)] if late else []
         return [*(field.parameter for field in taken if not field.keyword_only), *star, *late]
+
+    def _called(self) -> Item | None:
+        """How a protocol of functions is called."""
+        assert isinstance(self.node, ast.ClassDef)
+        bases = {ast.unparse(base).partition("[")[0] for base in self.node.bases}
+        methods = (node for node in self.node.body if isinstance(node, ast.FunctionDef) and node.name == "__call__")
+        found = next(methods, None) if "Protocol" in bases else None
+        return Item(self.module, found, "__call__", self.door, self.page, self) if found else None
 
     @property
     def decorators(self) -> list[str]:
@@ -147,6 +158,9 @@ class Item:
         """How it is called, as Python without bodies."""
         written = [parameter.text for parameter in self.parameters or []]
         if isinstance(self.node, ast.ClassDef):
+            called = self._called()
+            if called is not None:
+                return f"class {self.name}(Protocol):\n{textwrap.indent(called.signature(), '    ')}"
             return f"class {self.name}" if self.parameters is None else _call(f"class {self.name}", written, "")
         if not isinstance(self.node, Function):
             return self.module.source(self.node)
