@@ -41,7 +41,7 @@ def variables(sources: Sources) -> Iterator[tuple[str, tuple[Module, ast.AST]]]:
         for path in (path for path in paths if _MENTION.search(path.read_text())):
             module = Module(sources, path)
             for node, name in _reads(module):
-                yield _literal(module, name), (module, node)
+                yield from ((text, (module, node)) for text in _texts(module, name))
 
 
 def _reads(module: Module) -> Iterator[tuple[ast.AST, ast.expr]]:
@@ -64,11 +64,25 @@ def _is_environ(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ"
 
 
-def _literal(module: Module, node: ast.expr) -> str:
-    """The text of a literal, or of the constant that a name stands for."""
+def _texts(module: Module, node: ast.expr) -> Iterator[str]:
+    """The text of a literal, of the constant that a name stands for, or of all that a parameter is given."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+        yield node.value
+        return
     found = module.constant(node)
-    if found is None:
+    given = [found] if found is not None else [(module, value) for value in _given(module, node)]
+    if not given:
         raise module.unknown(node, "an environment variable whose name is not a constant")
-    return _literal(*found)
+    for where, value in given:
+        yield from _texts(where, value)
+
+
+def _given(module: Module, node: ast.expr) -> Iterator[ast.expr]:
+    """What the function around a name is called with in its place, anywhere in the module."""
+    functions = [one for one in module.tree.body if isinstance(one, ast.FunctionDef) and node in ast.walk(one)]
+    for function in functions:
+        names = [parameter.arg for parameter in function.args.args]
+        if isinstance(node, ast.Name) and node.id in names:
+            calls = (one for one in ast.walk(module.tree) if isinstance(one, ast.Call))
+            named = (one for one in calls if ast.unparse(one.func) == function.name)
+            yield from (call.args[names.index(node.id)] for call in named)

@@ -108,14 +108,18 @@ class Book:
         for door in doors:
             if first in self.items[door]:
                 item = self.items[door][first]
-                return self._member(item, member) if member else item
+                return self._part(item, member) if member else item
         return None if member else self._method(first, near)
 
     def _member(self, item: Item, name: str) -> Item | None:
         """A member, also by its blocking name; where a facade is meant, that of the core."""
-        if item.module.place.startswith(FACADES):
+        if _is_facade(item):
             item = self.items["loops_sdk"][item.name]
         return item.members.get(name) or item.members.get(f"{name}_async")
+
+    def _part(self, item: Item, name: str) -> Item | None:
+        """A member, or the class itself where a field is meant, which has no heading of its own."""
+        return self._member(item, name) or (item if name in item.doc.told else None)
 
     def _method(self, name: str, near: Item | None) -> Item | None:
         """A method by its bare name: of the same class, else the only one of that name."""
@@ -184,16 +188,22 @@ class Book:
 
         Every other parameter and field must have an entry or be spoken of in the text.
         """
-        told = {"", *item.doc.told, *item.doc.references}
-        places = {name: self.look_up(name, item) for name in [*item.doc.references, *item.bases]}
         made: dict[str, list[str]] = {}
         wanted = [*(item.parameters or []), *(field.parameter for field in item.fields)]
-        for name, node in {one.name: one.node for one in wanted if one.name not in told}.items():
-            source = next((where for where, found in places.items() if found and name in found.doc.told), None)
+        for name, node in {one.name: one.node for one in wanted if one.name and not _tells(item, one.name)}.items():
+            source = self._source(item, name, [item])
             if source is None:
                 raise item.module.unknown(node, f"{item.title}: {name} is not documented")
             made.setdefault(self.reference(source, item), []).append(name)
         return made
+
+    def _source(self, item: Item, name: str, seen: list[Item]) -> str | None:
+        """The reference in a docstring that leads, directly or over others, to where a parameter is explained."""
+        every = [(reference, self.look_up(reference, item)) for reference in [*item.bases, *item.doc.references]]
+        new = [(reference, found) for reference, found in every if found is not None and found not in seen]
+        seen += [found for _, found in new]
+        direct = (reference for reference, found in new if _tells(found, name))
+        return next(direct, None) or next((one for one, found in new if self._source(found, name, seen)), None)
 
     # ------------------------------------------------------------ whole pages
 
@@ -266,6 +276,11 @@ class Book:
             for table in (ENVIRONMENT, GUESTS)
         )
         return _page(title, [about, own, "## Read by what this package uses", guests])
+
+
+def _tells(item: Item, name: str) -> bool:
+    """Whether a docstring has an entry for a parameter or speaks of it."""
+    return name in item.doc.told or name in item.doc.references
 
 
 def _is_facade(item: Item) -> bool:

@@ -279,6 +279,14 @@ SHOWN = {
         '    def thing(self, prompt: int) -> int:\n        """As `SamplingClient.sample_async`."""\n',
         "- `prompt`: as in [`SamplingClient.sample_async`](sampling.md#samplingclient-sample_async).",
     ),
+    "arguments explained over two corners": (
+        '    def thing(self, sampling_params: int) -> int:\n        """As `SamplingClient.compute_logprobs`."""\n',
+        "- `sampling_params`: as in [`SamplingClient.compute_logprobs`](sampling.md#samplingclient-compute_logprobs_",
+    ),
+    "a field": (
+        '    def thing(self) -> int:\n        """See `Checkpoint.id`."""\n',
+        "[`Checkpoint.id`](types.md#checkpoint)",
+    ),
     "a blocking name": (
         '    def thing(self) -> int:\n        """See `optim_step`."""\n',
         "See [`optim_step`](training.md#trainingclient-optim_step_async).",
@@ -344,6 +352,9 @@ READS = {
     "a subscript": 'value = os.environ["LOOPS_NEW"]\n',
     "another function": 'value = os.getenv("LOOPS_NEW")\n',
     "a constant": '_NAME = "LOOPS_NEW"\nvalue = os.environ.get(_NAME)\n',
+    "a parameter": (
+        'def read(name: str) -> str | None:\n    return os.environ.get(name)\n\n\none = read("LOOPS_NEW")\n'
+    ),
     "a constant from elsewhere": "from loops_sdk._net.named import NAME\nvalue = os.environ.get(NAME)\n",
 }
 
@@ -363,6 +374,10 @@ def test_a_variable_that_is_not_explained_is_refused(tree: Path, name: str, monk
 
 UNREADABLE = {
     "a computed name": 'value = os.environ.get("LOOPS_" + "NEW")\n',
+    "a parameter that nobody gives": "def read(name: str) -> str | None:\n    return os.environ.get(name)\n",
+    "a parameter that is given a computed name": (
+        'def read(name: str) -> str | None:\n    return os.environ.get(name)\n\n\none = read("LOOPS_" + "NEW")\n'
+    ),
     "a loop": "values = [name for name in os.environ]\n",
     "the whole": "values = dict(os.environ)\n",
     "another method": 'value = os.environ.setdefault("LOOPS_NEW", "1")\n',
@@ -376,4 +391,4 @@ def test_a_use_of_the_environment_that_hides_its_variable_is_refused(tree: Path,
     (tree / "loops_sdk" / "_net" / "reading.py").write_text(f"import os\n\n{UNREADABLE[name]}")
     status, said = generate(tree)
     assert status == 2
-    assert re.search(r"reading\.py:3: .*(environ|environment|not a constant)", said)
+    assert re.search(r"reading\.py:[347]: .*(environ|environment|not a constant)", said)
