@@ -30,6 +30,7 @@ from loops_sdk import (
     PermissionDeniedError,
     ProtocolError,
     RemoteOpError,
+    RequestTimeoutError,
     SamplingClient,
     SamplingParams,
     ServerFailureError,
@@ -184,8 +185,8 @@ async def failure(call: str, url: str) -> LoopsError:
 
 
 def reason(error: LoopsError) -> LoopsError:
-    """What was wrong in the end: a wait for an operation that runs out tells the last trouble."""
-    if isinstance(error, OperationTimeoutError) and isinstance(error.__cause__, LoopsError):
+    """What was wrong in the end: a wait that runs out tells the last trouble."""
+    if isinstance(error, RequestTimeoutError) and isinstance(error.__cause__, LoopsError):
         assert error.__cause__.message in error.message
         return error.__cause__
     return error
