@@ -50,7 +50,7 @@ class Completions:
             result = _result(response, request, question.topk)
             self._check_version(result)
         except LoopsError as error:
-            error.add_context(operation="sample", url=self._url, status=response.status)
+            error.add_context(operation="sample", url=self._url, **response.context())
             raise
         return result
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+#: The future of a pass: its loss, its metrics and its log-probabilities.
 ForwardBackwardFuture = OperationFuture[ForwardBackwardOutput]
 
 

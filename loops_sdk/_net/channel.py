@@ -256,7 +256,11 @@ class Channel:
             body = codec.encode(submission.body)
         headers = {idempotency.HEADER: submission.key}
         answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
-        operation_id = codec.decode(answer.body, Accepted).operation_id
+        try:
+            operation_id = codec.decode(answer.body, Accepted).operation_id
+        except LoopsError as error:
+            error.add_context(elapsed=time.monotonic() - submission.called_at, **answer.context())
+            raise
         decode = partial(codec.structure, kind=endpoint.reply)
         record = Record(endpoint.name, operation_id, submission.key, url, decode, submission.on_result)
         elapsed = time.monotonic() - submission.called_at

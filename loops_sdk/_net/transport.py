@@ -32,6 +32,8 @@ _MOST = 64 * 2**20
 _CONNECT_TIMEOUT = 10.0
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
+#: Most characters of a cause in a message: a parser may quote all that it was given.
+_MOST_CAUSE = 300
 #: First probe after 20 s of silence; three lost ones, 10 s apart, end the connection.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _USER_AGENT = f"loops-sdk (Python/{platform.python_version()}; {platform.system()})"
@@ -44,6 +46,10 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def context(self) -> dict[str, Any]:
+        """What an error about this answer carries."""
+        return {"status": self.status, "request_id": self.headers.get("X-Request-Id")}
 
 
 class Transport:
@@ -214,13 +220,16 @@ def _code(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system or TLS said, without aiohttp's repetition of the address and of what had come."""
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer ended before it was whole"
+    """What the operating system, TLS or the HTTP parser said, on one line, without aiohttp's additions."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the connection ended before an answer came"
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return str(inner) or type(inner).__name__
+        return "it hung up before it had answered"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    elif isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    message = getattr(error, "message", None)
+    text = message if isinstance(message, str) else str(error)
+    return " ".join(text.split())[:_MOST_CAUSE] or type(error).__name__
 
 
 _MEANING = {

@@ -654,6 +654,9 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
     def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run.
 
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
+
         Raises:
             InvalidInputError: not a run id.
             UnsupportedError: the client is a `local` one.
@@ -663,6 +666,9 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
 
     async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run.
+
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
 
         Raises:
             InvalidInputError: not a run id.
