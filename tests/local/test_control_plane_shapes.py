@@ -79,24 +79,11 @@ def _is_time(value: Any) -> bool:
 
 # ---------------------------------------------------------------- the tables
 
-SAMPLER_STATES = OneOf(
-    [
-        "BUILDING",
-        "DEPLOYING",
-        "DEPLOY_FAILED",
-        "LOADING_MODEL",
-        "ACTIVE",
-        "UNHEALTHY",
-        "BUILD_FAILED",
-        "BUILD_STOPPED",
-        "DEACTIVATING",
-        "INACTIVE",
-        "FAILED",
-        "UPDATING",
-        "SCALED_TO_ZERO",
-        "WAKING_UP",
-    ]
-)
+_SAMPLER_STATES = """
+BUILDING DEPLOYING DEPLOY_FAILED LOADING_MODEL ACTIVE UNHEALTHY BUILD_FAILED BUILD_STOPPED DEACTIVATING INACTIVE FAILED
+UPDATING SCALED_TO_ZERO WAKING_UP
+"""
+SAMPLER_STATES = OneOf(_SAMPLER_STATES.split())
 TRAINER_STATES = OneOf(["CREATED", "DEPLOYING", "RUNNING", "SCALED_TO_ZERO", "FAILED", "STOPPED", "PREEMPTED"])
 
 SESSION = {"id": str}
