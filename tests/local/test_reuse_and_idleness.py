@@ -238,6 +238,18 @@ async def test_the_server_looks_by_itself_and_keeps_the_checkpoints(tmp_path: Pa
     assert (await shown(plane, kept))["status"] == {"name": "ACTIVE"}
 
 
+async def test_what_expired_of_an_ended_run_is_removed(tmp_path: Path, serve: Serve) -> None:
+    plane = await started(tmp_path, serve, look_every=0.005)
+    ended, active = await plane.run("trainers"), await plane.run("trainers")
+    await plane.peer.post(f"/v1/loops/runs/{ended['id']}/deactivate", {})
+    folders = []
+    for run in (ended, active):
+        path = plane.save(run["id"], "weights", "short", ttl_seconds=0)
+        folders.append(tmp_path / "runs" / run["id"] / "weights" / path.rpartition("/")[2])
+    await until(lambda: not folders[0].is_symlink())
+    assert folders[1].is_symlink()  # its trainer removes it, with its next save
+
+
 async def test_a_look_that_fails_is_not_the_last(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
