@@ -106,9 +106,10 @@ QUERIES = [
     "/files/run7/save/name",
     "/status",
 ]
-PARAMETERS = """
-run_id base_model checkpoint_path scope model use_case max_seq_len page_size page_token name expires signature
-""".split()
+PARAMETERS = [
+    *("run_id", "base_model", "checkpoint_path", "scope", "model", "use_case", "max_seq_len"),
+    *("page_size", "page_token", "name", "expires", "signature"),
+]
 CONTROL_PLANE = ("/v1/loops", "/v1/teams", "/v1/models/", "/files")
 
 
