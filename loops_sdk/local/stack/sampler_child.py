@@ -18,13 +18,18 @@ async def serve(child: Child) -> None:
         sampler = Sampler(child.storage, api_key=child.settings.api_key)
         async with child.listening(sampler.app, cancel_on_disconnect=True):
             if engine is None:
-                engine = await child.load("load_generation_engine")
-                child.leash.report("loaded", max_seq_len=engine.max_seq_len)
+                engine = await _load(child)
                 sampler_id = await child.assignment()
             await sampler.open(_within(child.settings.max_seq_len, child.storage.sampler(sampler_id)), engine)
             child.leash.report("ready")
             sampler_id = await child.assignment()
         await child.let_go(sampler.release)
+
+
+async def _load(child: Child) -> GenerationEngine:
+    engine: GenerationEngine = await child.load("load_generation_engine")
+    child.leash.report("loaded", max_seq_len=engine.max_seq_len)
+    return engine
 
 
 def _within(limit: int | None, record: SamplerRecord) -> SamplerRecord:

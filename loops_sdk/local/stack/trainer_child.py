@@ -17,13 +17,18 @@ async def serve(child: Child) -> None:
         trainer = Trainer(child.storage, api_key=child.settings.api_key)
         async with child.listening(trainer.app, cancel_on_disconnect=False):
             if engine is None:
-                engine = await child.load("load_training_engine", max_seq_len=child.settings.max_seq_len)
-                child.leash.report("loaded", max_seq_len=engine.max_seq_len)
+                engine = await _load(child)
                 run_id = await child.assignment()
             await trainer.open(child.storage.run(run_id), engine)
             child.leash.report("ready")
             run_id = await child.assignment()
         await child.let_go(trainer.release)
+
+
+async def _load(child: Child) -> TrainingEngine:
+    engine: TrainingEngine = await child.load("load_training_engine", max_seq_len=child.settings.max_seq_len)
+    child.leash.report("loaded", max_seq_len=engine.max_seq_len)
+    return engine
 
 
 if __name__ == "__main__":
