@@ -76,6 +76,7 @@ async def test_a_lost_answer_is_looked_up_and_the_create_not_repeated(
     async def lose(request: Any) -> Any:
         service.make_alone(created_at="2026-01-02T00:00:00Z")
         service.make_alone(created_at="2026-01-03T00:00:00Z", base_model="acme/other")
+        service.make_alone(created_at="2026-01-01T12:00:00Z")  # listed first, but older: another program's
         service.sampler_made = True
         if how == "reset":
             request.transport.abort()
