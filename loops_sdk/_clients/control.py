@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from loops_sdk._net.caller import Patience
+from loops_sdk._net.caller import Caller, Patience
 from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
@@ -50,6 +50,11 @@ class ControlPlane:
         self._seen: set[str] = set()
         self._creating = asyncio.Lock()
         network.transport.trust(base_url, "base_url")
+
+    @property
+    def caller(self) -> Caller:
+        """What carries its requests."""
+        return self._network.caller
 
     async def create_session(self, training_project_id: str | None) -> Session:
         """Open a session."""

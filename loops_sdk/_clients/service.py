@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _Load: TypeAlias = Callable[[TrainingClient, str], Awaitable[OperationFuture[LoadWeightsResponse]]]
 
 _BASE_URL = "LOOPS_BASE_URL"
-_DEFAULT_BASE_URL = "https://api.baseten.co"
+DEFAULT_BASE_URL = "https://api.baseten.co"
 _WARM_START = "LOOPS_WARM_START_SAMPLER"
 
 
@@ -62,7 +62,7 @@ class ServiceClient:
         if training_project_id is not None:
             check_text("training_project_id", training_project_id)
         self._project_id = training_project_id
-        self._base_url = base_url or os.environ.get(_BASE_URL) or _DEFAULT_BASE_URL
+        self._base_url = base_url or os.environ.get(_BASE_URL) or DEFAULT_BASE_URL
         self._network = Network(api_key, observers)
         self._control = ControlPlane(self._base_url, self._network)
         self._opening = asyncio.Lock()
