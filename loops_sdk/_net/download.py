@@ -50,6 +50,9 @@ class Download:
         size: the bytes it must have.
         renew: asks for a fresh address; called once at most, when the first is refused.
         on_bytes: hears how many bytes of it are there.
+
+    Raises:
+        ProtocolError: `url` is no address.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Download:
         on_bytes: Callable[[int], None],
     ) -> None:
         self._caller = caller
-        self._name, self._url, self._path, self._size = name, url, path, size
+        self._name, self._url, self._path, self._size = name, _usable(name, url), path, size
         self._part = path.with_name(path.name + PART)
         self._renew: Callable[[], Awaitable[str]] | None = renew
         self._on_bytes = on_bytes
@@ -74,7 +77,7 @@ class Download:
         Raises:
             StatusError: the server refuses, also a fresh address.
             ConnectionFailedError, RequestTimeoutError: the connection failed, also the last time.
-            ProtocolError: the file has another size, or the address is none.
+            ProtocolError: the file has another size, or the fresh address is none.
             ClientClosedError: the client was closed.
             LoopsError: the disk does not take it.
         """
@@ -96,7 +99,7 @@ class Download:
             except LoopsError as error:
                 if isinstance(error, StatusError) and error.status in _EXPIRED and self._renew is not None:
                     renew, self._renew = self._renew, None
-                    self._url = await renew()
+                    self._url = _usable(self._name, await renew())
                     continue
                 if (have := self._have()) >= furthest + _PROGRESS:
                     attempt, furthest = 1, have
@@ -125,7 +128,7 @@ class Download:
     async def _ask(self, start: int) -> bool:
         """Whether the server answered for the bytes from `start`, or with all of them."""
         headers = {"Range": f"bytes={start}-"} if start else {}
-        async with self._caller.transport.stream(self._checked(), headers=headers, idle=_IDLE) as answer:
+        async with self._caller.transport.stream(self._url, headers=headers, idle=_IDLE) as answer:
             if answer.status == 200:
                 await self._write(answer, 0)
             elif answer.status == 206 and _range(answer) == (start, self._size):
@@ -160,18 +163,20 @@ class Download:
     def _have(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
-    def _checked(self) -> str:
-        try:
-            origin(self._url)
-        except InvalidInputError as error:
-            raise ProtocolError(f"the service named an unusable address for {self._name}: {error.message}") from None
-        if not (self._url.isascii() and self._url.isprintable() and " " not in self._url):
-            raise ProtocolError(f"the service named an unusable address for {self._name}: it is not percent-encoded")
-        return self._url
-
     def _wrong_size(self, seen: int) -> ProtocolError:
         self._part.unlink(missing_ok=True)  # what it holds is of some other file
         return ProtocolError(f"{self._name} was announced with {self._size} bytes, the server has {seen} or more of it")
+
+
+def _usable(name: str, url: str) -> str:
+    """The address itself, if it can be asked as it stands."""
+    try:
+        origin(url)
+    except InvalidInputError as error:
+        raise ProtocolError(f"the service named an unusable address for {name}: {error.message}") from None
+    if not (url.isascii() and url.isprintable() and " " not in url):
+        raise ProtocolError(f"the service named an unusable address for {name}: it is not percent-encoded")
+    return url
 
 
 def _range(answer: Stream) -> tuple[int, int] | None:

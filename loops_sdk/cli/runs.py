@@ -45,11 +45,9 @@ def list_runs(base_url: str, with_inactive: bool, org: bool, base_model: str | N
     if as_json:
         print_json(shown)
     else:
-        _print_runs(shown, with_owner=org)
+        _print_runs(shown, with_owner=org, empty="no runs" if with_inactive else "no active runs")
     if hidden := len(found) - len(shown):
-        note(
-            f"{hidden} ended {'run is' if hidden == 1 else 'runs are'} hidden: --all shows {'it' if hidden == 1 else 'them'}"
-        )
+        note(f"ended runs hidden: {hidden} (--all shows them)")
 
 
 def _ended(run: Run) -> bool:
@@ -60,13 +58,13 @@ def _age(run: Run) -> Any:
     return run.created_at
 
 
-def _print_runs(shown: list[Run], *, with_owner: bool) -> None:
+def _print_runs(shown: list[Run], *, with_owner: bool, empty: str) -> None:
     headings = ["RUN", *(["OWNER"] if with_owner else []), "NAME", "BASE MODEL", "STATUS", "CREATED"]
     rows = [
         [run.id, *([run.user.email] if with_owner else []), run.name, run.base_model, run.status.name, _created(run)]
         for run in shown
     ]
-    print_table(headings, rows, empty="no runs")
+    print_table(headings, rows, empty=empty)
 
 
 def _created(made: Run | Sampler) -> str:
