@@ -109,6 +109,12 @@ class Trainer:
         await self._operations.aclose()
         self._admission.shutdown(wait=False, cancel_futures=True)
 
+    async def release(self, timeout: float) -> bool:
+        """Wait until the operation that was running when the server stopped has ended; says whether it has, so that
+        the engine is free.
+        """
+        return await self._operations.aclose(timeout)
+
     # ------------------------------------------------------------ submit
 
     async def _submit(self, endpoint: Endpoint[Any], request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import ipaddress
 import logging
+import math
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class LocalStack:
         on_progress: called with one line for people now and then while it starts.
         max_processes: most trainers and samplers at the same time, the two that are loaded ahead included.
         start_timeout: seconds that the base model may take to load.
+        url_lifetime: seconds that the address of a checkpoint's file is good for.
         engine: module with `load_training_engine` and `load_generation_engine`.
     """
 
@@ -64,17 +66,20 @@ class LocalStack:
         on_progress: Callable[[str], None] | None = None,
         max_processes: int = 8,
         start_timeout: float = 600.0,
+        url_lifetime: float = 900.0,
         engine: str = _TORCH_ENGINE,
     ) -> None:
         if max_processes < 2:
             raise InvalidInputError(f"max_processes: expected a whole number >= 2, got {max_processes!r}")
+        if not (math.isfinite(url_lifetime) and url_lifetime > 0):
+            raise InvalidInputError(f"url_lifetime: expected seconds > 0, got {url_lifetime!r}")
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise InvalidInputError("api_key: expected visible ASCII characters without spaces")
         self.api_key = api_key or secrets.token_urlsafe(32)
         self._settings = Settings(self.api_key, base_model, host, engine, max_seq_len)
         self._data_dir = None if data_dir is None else Path(data_dir).expanduser()
         self._host, self._port = host, port
-        self._most, self._start_timeout = max_processes, start_timeout
+        self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
         self._progress = on_progress or (lambda line: _log.info("%s", line))
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
@@ -133,7 +138,9 @@ class LocalStack:
             await fleet.start()
         except BaseExceptionGroup as group:
             raise _first(group) from None
-        control_plane = ControlPlane(storage, fleet, api_key=self.api_key, host=self._host)
+        control_plane = ControlPlane(
+            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
+        )
         server = Server(control_plane.app, host=self._host, port=self._port)
         await server.start()
         opened.push_async_callback(server.aclose)

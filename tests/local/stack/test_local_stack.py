@@ -17,7 +17,7 @@ import pytest
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
 from loops_sdk.local import LocalStack
-from loops_sdk.local.control_plane import registry
+from loops_sdk.local.control_plane import idleness
 
 from ..conftest import DOUBLES, batch, until
 from .deployment import Client
@@ -105,7 +105,7 @@ async def test_a_new_run_takes_the_place_of_an_idle_one(
     async with local_stack(max_processes=2) as stack:
         client = Client(stack, session)
         first = await client.run("trainers")
-        monkeypatch.setattr(registry, "_GIVES_WAY_AFTER", 0.0)
+        monkeypatch.setattr(idleness, "_GIVES_WAY_AFTER", 0.0)
         assert (await client.run("trainers"))["status"] == {"name": "ACTIVE"}
         _, ended = await client.ask("GET", f"/v1/loops/runs/{first['id']}")
         assert ended["run"]["status"] == {"name": "INACTIVE"}
