@@ -10,12 +10,14 @@ from pathlib import Path
 
 import attrs
 
+from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.checkpoint_folder import CheckpointFolder, check_names
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.download import Download
 from loops_sdk.errors import LoopsError, ProtocolError, StatusError, UnsupportedError
 from loops_sdk.types import CheckpointFile, CheckpointPath
-from loops_sdk.types._checks import check_int, check_text
+from loops_sdk.types._checks import check_int
+from loops_sdk.types.checkpoints import check_name
 
 #: Hears of the bytes that are there, and of those there will be.
 Progress = Callable[[int, int], None]
@@ -64,13 +66,12 @@ async def id_of(control: ControlPlane, checkpoint: str) -> str:
     """The `Checkpoint.id` behind either name of a checkpoint.
 
     Raises:
-        InvalidInputError: an address of another form.
+        InvalidInputError: it is neither.
         NotFoundError: no checkpoint has this address.
         LoopsError: its files are not all stored yet.
     """
-    check_text("checkpoint", checkpoint)
-    if not checkpoint.startswith("bt:"):
-        return checkpoint
+    if not str(checkpoint).startswith("bt:"):
+        return check_name("checkpoint", checkpoint)
     found = await control.checkpoint(str(CheckpointPath.parse(checkpoint, "checkpoint")))
     if found.sync_status == "SYNCING":
         raise LoopsError(f"the files of {checkpoint} are still on their way to the store; ask again in a while")
@@ -86,7 +87,7 @@ async def list_files(control: ControlPlane, checkpoint_id: str) -> list[Checkpoi
     files: list[CheckpointFile] = []
     token = 0
     while True:
-        page = await control.files(checkpoint_id, page_token=token)
+        page = await archive_url(control, checkpoint_id, page_token=token)
         files += page.presigned_urls
         following = page.next_page_token
         if following is None and page.total_count in (0, len(files)):
@@ -156,7 +157,7 @@ class _Downloads:
         """
 
         async def renew() -> str:
-            page = await self._control.files(self._place.record.checkpoint, page_size=1, page_token=index)
+            page = await archive_url(self._control, self._place.record.checkpoint, 1, index)
             for one in page.presigned_urls:
                 if attrs.evolve(one, url=file.url) == file:
                     return one.url

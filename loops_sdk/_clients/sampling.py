@@ -35,8 +35,8 @@ from loops_sdk.errors import (
 from loops_sdk.instrumentation import SampleFinished
 from loops_sdk.types import (
     CheckpointPath,
+    Deployment,
     EncodedTextChunk,
-    LocalDeployment,
     ModelInput,
     SampleResult,
     SamplingParams,
@@ -76,7 +76,7 @@ class SamplingClient:
         self,
         *,
         base_model: str,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         api_key: str | None = None,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,
@@ -98,7 +98,7 @@ class SamplingClient:
         cls,
         network: Network,
         base_model: str,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         *,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,
@@ -112,7 +112,7 @@ class SamplingClient:
         self,
         network: Network,
         base_model: str,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         checkpoint_path: str | None,
         min_policy_version: int | None,
         timeout: float,
@@ -300,8 +300,10 @@ class SamplingClient:
 
 def deployment_url(argument: str, deployment: object) -> str:
     """The address of a deployment, once it is sure that it is one."""
-    if not isinstance(deployment, LocalDeployment):
-        raise InvalidInputError(f"{argument}: expected LocalDeployment(base_url), got {shown(deployment)}")
+    if not isinstance(deployment, Deployment):
+        raise InvalidInputError(
+            f"{argument}: expected LocalDeployment(base_url) or BasetenDeployment(...), got {shown(deployment)}"
+        )
     return deployment.base_url
 
 

@@ -36,11 +36,11 @@ from loops_sdk.types import (
     Checkpoint,
     CheckpointPath,
     Datum,
+    Deployment,
     ForwardBackwardOutput,
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
-    LocalDeployment,
     LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
@@ -81,7 +81,7 @@ class TrainingClient:
         max_seq_len: longest sequence in tokens, for `get_info`.
         publish_timeout: seconds that `save_weights_and_get_sampling_client_async` waits for the sampler to load the
             weights.
-        api_key: default ``BASETEN_API_KEY``; an empty string sends no key.
+        api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``; an empty string sends no key.
 
     Raises:
         InvalidInputError: no key, or an argument out of range.
@@ -96,10 +96,10 @@ class TrainingClient:
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
         run_id: str | None = None,
-        paired_sampling_deployment: LocalDeployment | None = None,
+        paired_sampling_deployment: Deployment | None = None,
         max_seq_len: int | None = None,
         publish_timeout: float = 600.0,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
         check_int("lora_rank", lora_rank, low=1)
         check_text("base_model", base_model)
@@ -114,7 +114,9 @@ class TrainingClient:
             network.transport.trust(deployment_url("paired_sampling_deployment", paired_sampling_deployment))
         self._owned = True
         self._control: ControlPlane | None = None
-        self._sampler = PairedSampler(paired_sampling_deployment)
+        self._sampler = PairedSampler.at(
+            paired_sampling_deployment, network.caller, run_id=run_id, ready_timeout=ready_timeout
+        )
         self._connect(
             network, trainer_url, GetInfoResponse(base_model, lora_rank, max_seq_len), run_id, timeout, publish_timeout
         )
@@ -164,6 +166,7 @@ class TrainingClient:
         self._emit: Emit = network.caller.emit
         self._steps_called = 0
         self._recorder: WandbObserver | None = None
+        self._on_close: Callable[[TrainingClient], None] | None = None
 
     def _record(self, recorder: WandbObserver) -> None:
         """Draw the curves of this client, and of no other one of the same service, until it is closed."""
@@ -455,6 +458,8 @@ class TrainingClient:
             await self._network.aclose()
         if self._recorder is not None:
             await self._recorder.aclose()
+        if self._on_close is not None:
+            self._on_close(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -544,7 +549,7 @@ class TrainingClient:
 
     def _sampling_client(
         self,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         *,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loops_sdk._net.caller import Caller
 from loops_sdk._net.poller import Poller
@@ -19,11 +19,16 @@ class Network:
     """Transport, caller and poller, opened on first use and closed together.
 
     Args:
-        api_key: `None` takes ``BASETEN_API_KEY``; an empty string sends no key at all.
+        api_key: the key, or a function that gives it, called once and now. `None` takes ``BASETEN_API_KEY``; an empty
+            string sends no key at all.
         observers: who hears of events, beside the log.
+
+    Attributes:
+        key_provider: the function that gave the key; `None` when it was a text or came from the environment.
     """
 
-    def __init__(self, api_key: str | None = None, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, api_key: str | Callable[[], str] | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.key_provider = api_key if callable(api_key) else None
         self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
         self.caller = Caller(self.transport, tell((log_events, *observers)))
         self.poller = Poller(self.transport, self.caller.emit)
@@ -34,13 +39,21 @@ class Network:
         await self.transport.aclose()
 
 
-def _key(given: str | None) -> str:
+def _key(given: str | Callable[[], str] | None) -> str:
+    if callable(given):
+        return _checked(given(), "the given function gave")
     key = given if given is not None else os.environ.get(_API_KEY) or None
     if key is None:
         raise InvalidInputError(
             f"api_key: none was given and {_API_KEY} is not set. Pass api_key=..., or run your script with "
             f"`loops run SCRIPT` to use a local deployment without an account"
         )
+    return _checked(key, "got")
+
+
+def _checked(key: object, how: str) -> str:
+    if not isinstance(key, str):
+        raise InvalidInputError(f"api_key: expected a string, or a function that gives one; {how} {type(key).__name__}")
     if not key.isascii() or not key.isprintable() or key != key.strip():
         raise InvalidInputError(
             "api_key: expected printable ASCII without spaces around it (the value is not shown here)"

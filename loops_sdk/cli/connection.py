@@ -17,6 +17,7 @@ from loops_sdk._net.network import Network
 from loops_sdk.errors import ConnectionFailedError, InvalidInputError, LoopsError, NotFoundError
 from loops_sdk.types import CheckpointPath
 from loops_sdk.types._checks import check_address
+from loops_sdk.types.checkpoints import check_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -55,12 +56,14 @@ def bt_address(_context: click.Context, _option: click.Parameter, value: str | N
 
 
 def checkpoint_name(context: click.Context, argument: click.Parameter, value: str) -> str:
-    """A checkpoint's address, or else its id, about which only the service can tell."""
-    if not value:
-        raise click.BadParameter("expected the id or the bt:// address of a checkpoint")
+    """A checkpoint's address, or else its id."""
     if value.startswith("bt:"):
         bt_address(context, argument, value)
-    return value
+        return value
+    try:
+        return check_name("checkpoint", value)
+    except InvalidInputError as error:
+        raise click.BadParameter(error.message) from None
 
 
 def ask(base_url: str, conversation: Callable[[ControlPlane], Awaitable[T]], *, unknown: str = "") -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any
@@ -34,13 +35,12 @@ def runs() -> None:
 @json_option
 @connection_options
 def list_runs(base_url: str, with_inactive: bool, org: bool, base_model: str | None, as_json: bool) -> None:
-    """List training runs, newest first.
+    """List training runs, newest first; those of a team when LOOPS_TEAM names one.
 
     \b
     Example:  loops runs list --all --base-model Qwen/Qwen3-8B
     """
-    scope = "org" if org else None
-    found = ask(base_url, lambda control: control.list_runs(base_model=base_model, scope=scope))
+    found = ask(base_url, lambda control: _listed(control, base_model, "org" if org else None))
     shown = sorted((run for run in found if with_inactive or not _ended(run)), key=_age, reverse=True)
     if as_json:
         print_json(shown)
@@ -48,6 +48,12 @@ def list_runs(base_url: str, with_inactive: bool, org: bool, base_model: str | N
         _print_runs(shown, with_owner=org, empty="no runs" if with_inactive else "no active runs")
     if hidden := len(found) - len(shown):
         note(f"ended runs hidden: {hidden} (--all shows them)")
+
+
+async def _listed(control: ControlPlane, base_model: str | None, scope: str | None) -> list[Run]:
+    if team := os.environ.get("LOOPS_TEAM"):
+        await control.act_for(team)
+    return await control.list_runs(base_model=base_model, scope=scope)
 
 
 def _ended(run: Run) -> bool:

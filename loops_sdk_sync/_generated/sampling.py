@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import loops_sdk
-from loops_sdk import LocalDeployment, ModelInput, SampleResult, SamplingParams
+from loops_sdk import ModelInput, SampleResult, SamplingParams
+from loops_sdk.types import Deployment
 from loops_sdk_sync._proxy import Proxy
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class SamplingClient(Proxy[loops_sdk.SamplingClient]):
         self,
         *,
         base_model: str,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         api_key: str | None = None,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,

@@ -81,6 +81,8 @@ class Plane:
         app = web.Application(middlewares=[self._book])
         router = app.router
         router.add_get("/v1/loops/runs", self._json(lambda _: {"runs": self.runs}))
+        router.add_get("/v1/teams", self._json(lambda _: {"teams": [{"id": "t1", "name": "research"}]}))
+        router.add_get("/v1/teams/t1/loops/runs", self._json(lambda _: {"runs": [run_record("of-the-team")]}))
         router.add_get("/v1/loops/runs/{id}", self._json(lambda request: {"run": self._run(request)}))
         router.add_post("/v1/loops/runs/{id}/deactivate", self._json(self._deactivate))
         router.add_get("/v1/loops/checkpoints", self._json(lambda _: {"checkpoints": self.checkpoints}))
@@ -177,7 +179,7 @@ async def plane() -> AsyncIterator[Plane]:
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A key in the environment and nothing else of ours; a clock of a known zone; pauses that suit a test."""
-    for name in ("LOOPS_BASE_URL", "LOOPS_TEAM", "BT_LOOPS_MAX_CONNECTIONS"):
+    for name in ("LOOPS_BASE_URL", "LOOPS_TEAM", "S3_REGION", "BT_LOOPS_MAX_CONNECTIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BASETEN_API_KEY", KEY)
     monkeypatch.setattr(caller, "Backoff", lambda: Backoff(first=0.01, cap=0.02))

@@ -53,6 +53,7 @@ async def test_an_empty_list(loops: Loops, plane: Plane) -> None:
         ["list", "--path", "step-1"],
         ["files", "bt://r1/step-1"],
         ["files", ""],
+        ["files", "a/b"],
         ["files"],
         ["download", ADDRESS],
         ["download", ADDRESS, __file__],

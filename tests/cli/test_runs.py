@@ -56,6 +56,17 @@ async def test_filters_travel_and_the_org_has_owners(loops: Loops, plane: Plane)
     assert [row[:2] for row in done.table] == [["RUN", "OWNER"], ["r1", "ann@acme.co"], ["r2", "-"]]
 
 
+async def test_a_team_has_runs_of_its_own(loops: Loops, plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPS_TEAM", "research")
+    done = await loops("runs", "list", "--org")
+    assert [row[0] for row in done.table] == ["RUN", "of-the-team"]
+    assert plane.lines() == ["GET /v1/teams?name=research", "GET /v1/teams/t1/loops/runs?scope=org"]
+    monkeypatch.setenv("LOOPS_TEAM", "sales")
+    done = await loops("runs", "list")
+    assert (done.code, done.out) == (1, "")
+    assert "there is no team 'sales'" in done.err
+
+
 async def test_json_is_the_full_records_and_nothing_else(loops: Loops, plane: Plane) -> None:
     sampler = sampler_record(model_id="m1")
     plane.runs = [run_record("r1", deployment_id="d1", sampler=sampler), run_record("gone", "INACTIVE")]

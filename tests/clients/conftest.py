@@ -44,6 +44,8 @@ class Service:
     runs: list[dict[str, Any]] = attrs.field(factory=list)
     sampler_status: list[str] = attrs.field(factory=lambda: ["ACTIVE"])
     sampler_made: bool = False
+    deployment_status: list[str] = attrs.field(factory=lambda: ["ACTIVE"])
+    sampler_ids: dict[str, Any] = attrs.field(factory=dict)
     models: list[dict[str, Any]] = attrs.field(factory=lambda: [dict(BASE_CARD)])
     serves: int | None = 0
     steps: int = 0
@@ -103,6 +105,7 @@ class Service:
             "GET /v1/loops/runs/{id}": lambda request: {"run": self._run(self._by_id(request))},
             "POST /v1/loops/samplers": lambda _: {"sampler": self._make_sampler()},
             "GET /v1/loops/samplers/{id}": lambda _: {"sampler": self._sampler()},
+            "GET /v1/models/{model}/deployments/{id}": lambda request: self._deployment(request),
             "GET /v1/loops/checkpoints": lambda _: {"checkpoints": [self.checkpoint("step-1"), *self.states]},
         }
 
@@ -122,6 +125,7 @@ class Service:
         return {
             "GET /v1/models": lambda _: {"object": "list", "data": self.models},
             "POST /v1/completions": lambda _: self.completion(),
+            "POST /deployment/{id}/wake": lambda _: {},
         }
 
     # ---------------------------------------------------------------- what they hold
@@ -162,7 +166,13 @@ class Service:
             "created_at": "2026-01-01T00:00:00Z",
             "status": {"name": status},
             "user": {},
+            **self.sampler_ids,
         }
+
+    def _deployment(self, request: web.Request) -> dict[str, Any]:
+        named = {"id": request.match_info["id"], "model_id": request.match_info["model"]}
+        left = self.deployment_status
+        return {**named, "status": left.pop(0) if len(left) > 1 else left[0]}
 
     def checkpoint(self, name: str, **fields: Any) -> dict[str, Any]:
         return {
