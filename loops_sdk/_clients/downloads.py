@@ -14,9 +14,9 @@ from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.checkpoint_folder import CheckpointFolder, check_names
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.download import Download
-from loops_sdk.errors import LoopsError, ProtocolError, StatusError, UnsupportedError
+from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError, StatusError, UnsupportedError
 from loops_sdk.types import CheckpointFile, CheckpointPath
-from loops_sdk.types._checks import check_int
+from loops_sdk.types._checks import check_int, shown
 from loops_sdk.types.checkpoints import check_name
 
 #: Hears of the bytes that are there, and of those there will be.
@@ -52,6 +52,8 @@ async def download_checkpoint(
         LoopsError: a file could not be had or not be written; asking again goes on from there.
     """
     check_int("parallel", parallel, low=1)
+    if not isinstance(folder, str | Path) or not str(folder):
+        raise InvalidInputError(f"folder: expected a path, got {shown(folder)}")
     checkpoint_id = await id_of(control, checkpoint)
     await _require_files(control, checkpoint_id)
     files = await list_files(control, checkpoint_id)
@@ -71,8 +73,8 @@ async def id_of(control: ControlPlane, checkpoint: str) -> str:
         LoopsError: its files are not all stored yet.
     """
     if not str(checkpoint).startswith("bt:"):
-        return check_name("checkpoint", checkpoint)
-    found = await control.checkpoint(str(CheckpointPath.parse(checkpoint, "checkpoint")))
+        return check_name("checkpoint_id", checkpoint)
+    found = await control.checkpoint(str(CheckpointPath.parse(checkpoint, "checkpoint_id")))
     if found.sync_status == "SYNCING":
         raise LoopsError(f"the files of {checkpoint} are still on their way to the store; ask again in a while")
     return found.id

@@ -336,9 +336,11 @@ async def test_closing_the_client_ends_all_of_it(control: ControlPlane, crowd: C
     ("arguments", "named"),
     [
         ({"parallel": 0}, "parallel"),
-        ({"checkpoint": ""}, "checkpoint"),
-        ({"checkpoint": 7}, "checkpoint"),
-        ({"checkpoint": "bt://loops:r1/step-1"}, "checkpoint"),
+        ({"checkpoint": ""}, "checkpoint_id"),
+        ({"checkpoint": 7}, "checkpoint_id"),
+        ({"checkpoint": "bt://loops:r1/step-1"}, "checkpoint_id"),
+        ({"folder": ""}, "folder"),
+        ({"folder": 7}, "folder"),
     ],
 )
 async def test_a_wrong_argument_is_named_before_anything_is_asked(
