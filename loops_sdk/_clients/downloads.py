@@ -52,8 +52,7 @@ async def download_checkpoint(
         LoopsError: a file could not be had or not be written; asking again goes on from there.
     """
     check_int("parallel", parallel, low=1)
-    if not isinstance(folder, str | Path) or not str(folder):
-        raise InvalidInputError(f"folder: expected a path, got {shown(folder)}")
+    _check_folder(folder)
     checkpoint_id = await id_of(control, checkpoint)
     await _require_files(control, checkpoint_id)
     files = await list_files(control, checkpoint_id)
@@ -62,6 +61,11 @@ async def download_checkpoint(
     await asyncio.to_thread(place.open)
     await _Downloads(control, place, on_progress).run(parallel)
     return [place.path(file) for file in files]
+
+
+def _check_folder(folder: object) -> None:
+    if not (isinstance(folder, str | Path) and str(folder)):
+        raise InvalidInputError(f"folder: expected a path, got {shown(folder)}")
 
 
 async def id_of(control: ControlPlane, checkpoint: str) -> str:

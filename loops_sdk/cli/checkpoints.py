@@ -115,6 +115,7 @@ def download(base_url: str, checkpoint: str, folder: Path, as_json: bool) -> Non
             base_url,
             lambda control: download_checkpoint(control, checkpoint, folder, on_progress=hears),
             unknown=_UNKNOWN,
+            retries_are_told=True,
         )
     if as_json:
         print_json({"checkpoint": checkpoint, "folder": str(folder), "files": [str(path) for path in paths]})

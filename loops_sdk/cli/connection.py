@@ -5,8 +5,10 @@ line with a hint. No session is opened.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import click
@@ -66,11 +68,18 @@ def checkpoint_name(context: click.Context, argument: click.Parameter, value: st
         raise click.BadParameter(error.message) from None
 
 
-def ask(base_url: str, conversation: Callable[[ControlPlane], Awaitable[T]], *, unknown: str = "") -> T:
+def ask(
+    base_url: str,
+    conversation: Callable[[ControlPlane], Awaitable[T]],
+    *,
+    unknown: str = "",
+    retries_are_told: bool = False,
+) -> T:
     """What a conversation with the control plane comes to.
 
     Args:
         unknown: what to do when the thing that was asked for does not exist.
+        retries_are_told: log each retry, for what takes long; else there is one line at the end, if it fails.
 
     Raises:
         click.UsageError: there is no key, or none that can be sent.
@@ -78,7 +87,8 @@ def ask(base_url: str, conversation: Callable[[ControlPlane], Awaitable[T]], *, 
     """
     network = _network()
     try:
-        return asyncio.run(_converse(base_url, network, conversation))
+        with nullcontext() if retries_are_told else _without_retries():
+            return asyncio.run(_converse(base_url, network, conversation))
     except LoopsError as error:
         hint = _hint(error, unknown)
         error.message = " ".join(error.message.split()) + (f" ({hint})" if hint else "")
@@ -92,6 +102,17 @@ def _network() -> Network:
         return Network()
     except InvalidInputError as error:
         raise click.UsageError(error.message) from None
+
+
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    log = logging.getLogger("loops_sdk")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 async def _converse(base_url: str, network: Network, conversation: Callable[[ControlPlane], Awaitable[T]]) -> T:

@@ -106,5 +106,10 @@ async def test_pages_without_end_are_refused(loops: Loops, plane: Plane) -> None
     done = await loops("checkpoints", "files", "id-step-1")
     assert (done.code, done.out) == (1, "")
     assert "names page 0 as the next" in done.err
+    circle = {"presigned_urls": [plane._listed("c")], "next_page_token": 0, "total_count": 0}
+    plane.answers("GET /v1/loops/checkpoints/id-step-1/files", 200, circle)
+    plane.asked.clear()
+    assert "names page 0 as the next" in (await loops("checkpoints", "files", "id-step-1")).err
+    assert len(plane.asked) == 1
     plane.answers("GET /v1/loops/checkpoints/id-step-1/files", 200, {"presigned_urls": [], "total_count": 3})
     assert "counts 3 files; after 0 of them" in (await loops("checkpoints", "files", "id-step-1")).err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -46,13 +48,15 @@ async def test_a_wrong_key(loops: Loops, args: list[str], monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("args", READS, ids=" ".join)
-async def test_no_server(loops: Loops, args: list[str]) -> None:
+async def test_no_server(loops: Loops, args: list[str], caplog: pytest.LogCaptureFixture) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = await loops(*args, "--json", "--base-url", url)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"ConnectionFailedError: no server answers at {url}: ")
     assert "is the server up, and are LOOPS_BASE_URL or --base-url right?" in done.err
     assert done.err.count("\n") == 1
+    assert caplog.records == []  # in a process of its own they would stand on standard error too
+    assert logging.getLogger("loops_sdk").level == logging.NOTSET
 
 
 async def test_a_server_that_is_no_control_plane(loops: Loops, plane: Plane) -> None:
@@ -93,8 +97,23 @@ async def test_a_process_of_its_own_prints_json_alone(start: Start, plane: Plane
     plane.on["GET /v1/loops/runs"] = busy_at_first
     process = await start("runs", "list", "--json")
     out, err = await process.communicate()
-    assert (process.returncode, out) == (0, b"[]\n")
-    assert err.count(b"the next follows in") == 2  # retries are told where they do no harm
+    assert (process.returncode, out, err) == (0, b"[]\n", b"")
+    assert len(plane.asked) == 3
+
+
+async def test_retries_of_a_download_are_told(start: Start, plane: Plane, tmp_path: Path) -> None:
+    failures = iter([503])
+
+    async def busy_at_first(_request: web.Request) -> web.Response:
+        return web.Response(status=next(failures, 200), body=plane.files["a.json"])
+
+    plane.on["GET /store/a.json"] = busy_at_first
+    process = await start("checkpoints", "download", "id-step-1", str(tmp_path / "new"), "--json")
+    out, err = await process.communicate()
+    assert process.returncode == 0
+    assert out.startswith(b"{\n")
+    assert err.startswith(b"download: attempt 1 failed, the next follows in")
+    assert err.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("args", [[], ["runs"], ["checkpoints"], ["frobnicate"], ["runs", "list", "--frobnicate"]])
