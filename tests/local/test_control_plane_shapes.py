@@ -266,7 +266,8 @@ async def of_samplers(replies: Replies, body: dict[str, Any], run: Any) -> None:
     assert len((await replies.ask(endpoints.LIST_SAMPLERS))["samplers"]) == 2
     await replies.ask(endpoints.GET_SAMPLER, {"sampler_id": sampler["id"]})
     await replies.ask(endpoints.DEACTIVATE_SAMPLER, {"sampler_id": sampler["id"]})
-    for one in (sampler, run["sampler"]):
+    replies.plane.launcher.launched[run["sampler"]["id"]].state = "ready"
+    for one in (sampler, run["sampler"]):  # one that has ended, one that is up
         ids = {name: one[name] for name in ("model_id", "deployment_id")}
         await replies.ask(endpoints.MODEL_DEPLOYMENT, ids)
 

@@ -39,6 +39,12 @@ class LocalStack:
     The control plane runs in the caller's event loop; each trainer and each sampler is a process of its own. Everything
     ends with the block, with the program, and with its sudden death. Constructing it does nothing.
 
+    A run stays up until it is deactivated, until room is needed and nobody has asked anything of it for a minute, or,
+    when it was made with `scale_down_delay_seconds`, until nobody has asked anything of it for that long. Its
+    checkpoints stay in any case. A run made with `reuse_from_run_id` (or the older `reuse_from_session_id`) takes over
+    trainer and sampler of the other run, which ends, without loading the base model again; they listen at new
+    addresses. Where there is nothing to take over it gets new ones.
+
     Args:
         base_model: the one base model it serves: ``"loops/tiny"``, which ships with this package, a folder in Hugging
             Face format, a ``.gguf`` file, or a hub id.
