@@ -10,12 +10,13 @@ import contextlib
 import platform
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import aiohttp
 import attrs
+from yarl import URL
 
 from loops_sdk._net.addresses import may_name, origin, proxy_for
 from loops_sdk.errors import (
@@ -50,6 +51,15 @@ class Response:
     def context(self) -> dict[str, Any]:
         """What an error about this answer carries."""
         return {"status": self.status, "request_id": self.headers.get("X-Request-Id")}
+
+
+@attrs.frozen
+class Stream:
+    """An answer whose body is still to come: each call of `piece` brings some of it, an empty one is its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    piece: Callable[[], Awaitable[bytes]]
 
 
 class Transport:
@@ -129,11 +139,44 @@ class Transport:
             timeout=_client_timeout(timeout),
             allow_redirects=False,
         )
-        try:
+        with self._translating(url, timeout):
             async with self._until_closed(), request as response:
                 return Response(response.status, response.headers, await _whole(response, most))
-        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
-            raise self._translated(error, url, timeout) from error
+
+    @contextlib.asynccontextmanager
+    async def stream(self, url: str, *, headers: Mapping[str, str], idle: float) -> AsyncIterator[Stream]:
+        """Ask an address that is itself the permission to read, and read the answer piece by piece.
+
+        The key is not sent, whoever `url` belongs to. The address goes out as it was signed, and no error shows its
+        query. Compression is declined, so that bytes can be counted; redirects are not followed.
+
+        Raises:
+            RequestTimeoutError: nothing came for `idle` seconds; this and the following also while reading.
+            ConnectionFailedError, ClientClosedError: as `request`.
+        """
+        session, shown = self._open(), url.partition("?")[0]
+        sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=idle)
+        request = session.get(
+            URL(url, encoded=True), headers=sent, proxy=proxy_for(url), timeout=timeout, allow_redirects=False
+        )
+        try:
+            async with self._until_closed():
+                with self._translating(shown, idle):
+                    response = await request
+
+                async def piece() -> bytes:
+                    with self._translating(shown, idle):
+                        return await response.content.read(_PIECE)
+
+                try:
+                    yield Stream(response.status, response.headers, piece)
+                finally:
+                    response.close()
+        except TimeoutError:
+            if self._closed:
+                raise ClientClosedError("the client was closed while it read an answer", url=shown) from None
+            raise
 
     async def pause(self, seconds: float) -> None:
         """Sleep between two requests.
@@ -198,6 +241,13 @@ class Transport:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(len(body))
         return headers
+
+    @contextlib.contextmanager
+    def _translating(self, url: str, timeout: float) -> Iterator[None]:
+        try:
+            yield
+        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
+            raise self._translated(error, url, timeout) from error
 
     def _translated(self, error: Exception, url: str, timeout: float) -> LoopsError:
         if self._closed:
