@@ -196,8 +196,9 @@ class Trainer:
 
     def _plan_init(self, body: InitBody) -> Work:
         _, engine = self._opened()
-        given = {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        return partial(_init, engine, AdapterConfig(**{"seed": secrets.randbits(_SEED_BITS)} | given))
+        settings: dict[str, Any] = {"seed": secrets.randbits(_SEED_BITS)}
+        settings |= {name: value for name, value in attrs.asdict(body).items() if value is not None}
+        return partial(_init, engine, AdapterConfig(**settings))
 
     # ------------------------------------------------------------ reads
 
