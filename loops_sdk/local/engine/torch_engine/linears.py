@@ -77,7 +77,7 @@ class Linears:
         head = head_path(model)
         modules = dict(model.named_modules())
         linear = {path: size for path, module in modules.items() if (size := sizes(module)) is not None}
-        parts = {path: part for path in linear if (part := _part(path, head)) is not None}
+        parts: dict[str, Part] = {path: part for path in linear if (part := _part(path, head)) is not None}
         return cls(type(model).__name__, parts, {path: linear[path] for path in parts}, tuple(modules))
 
     def chosen(self, config: AdapterConfig) -> list[str]:
