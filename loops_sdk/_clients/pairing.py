@@ -22,11 +22,16 @@ class PairedSampler:
 
     Args:
         find: gives its place once it is ready; called when it is first needed.
+
+    Attributes:
+        sampler_id, session_id: what a control plane calls it and whose it is, once it was found there.
     """
 
     def __init__(self, find: Callable[[], Awaitable[Deployment]]) -> None:
         self._find = find
         self._deployment: Deployment | None = None
+        self.sampler_id: str | None = None
+        self.session_id: str | None = None
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -61,12 +66,14 @@ class PairedSampler:
                 sampler = (await control.get_run(run.id)).sampler
                 if sampler is None:
                     sampler = await control.create_sampler(wanted, timeout=timeout)
+                paired.sampler_id, paired.session_id = sampler.id, run.session_id
                 return await sampler_ready(sampler, control, ready_timeout, **ids)
             except LoopsError as error:
                 error.add_context(**ids)
                 raise
 
-        return cls(find)
+        paired = cls(find)
+        return paired
 
     async def deployment(self) -> Deployment:
         """Where it is; waits until it is ready.

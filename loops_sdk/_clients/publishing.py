@@ -80,6 +80,8 @@ class Publishing:
             self.network,
             self.base_model,
             deployment,
+            sampler_id=self.sampler.sampler_id,
+            session_id=self.sampler.session_id,
             checkpoint_path=checkpoint_path,
             min_policy_version=min_policy_version,
             timeout=self.timeout,

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from loops_sdk._clients.asking import Question, question
 from loops_sdk._clients.binding import Binding, check_deployment, trust_deployment
-from loops_sdk._clients.completing import Completions
-from loops_sdk._clients.models import Models, base_of, live_of
+from loops_sdk._clients.connection import Connection
+from loops_sdk._clients.models import base_of, live_of
 from loops_sdk._clients.readiness import deployment_ready
 from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.network import ApiKey, Network
 from loops_sdk._wire.bodies import ModelList
-from loops_sdk.errors import ClientClosedError, LoopsError, ProtocolError
+from loops_sdk.errors import LoopsError, ProtocolError
 from loops_sdk.instrumentation import SampleFinished
 from loops_sdk.types import (
     BasetenDeployment,
@@ -82,7 +81,7 @@ class SamplingClient:
         binding = Binding(
             base_model, deployment, sampler_id, session_id, checkpoint_path, min_policy_version, timeout, ready_timeout
         )
-        self._bind(binding, binding.network(api_key), owned=True)
+        self._connect(Connection.owned(binding, api_key))
 
     @classmethod
     def _of_service(
@@ -102,27 +101,25 @@ class SamplingClient:
         binding = Binding(
             base_model, deployment, sampler_id, session_id, checkpoint_path, min_policy_version, timeout, ready_timeout
         )
-        self = cls.__new__(cls)
-        self._bind(binding, network, owned=False)
-        return self
+        return cls._over(Connection(binding, network))
 
     @classmethod
     def _of_pickle(cls, binding: Binding, api_key: ApiKey) -> Self:
-        self = cls.__new__(cls)
-        self._bind(binding, None, owned=True)
-        self._api_key = api_key
-        return self
+        """A copy; it opens connections of its own when it first needs them."""
+        return cls._over(Connection(binding, None, api_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        api_key = self._api_key if self._connections is None else self._connections.portable_key
-        return self._of_pickle, (self._binding, api_key)
+        return self._of_pickle, (self._binding, self._connection.portable_key)
 
-    def _bind(self, binding: Binding, network: Network | None, *, owned: bool) -> None:
-        self._binding = binding
-        self._connections = network
-        self._api_key: ApiKey = None
-        self._owned = owned
-        self._closed = False
+    @classmethod
+    def _over(cls, connection: Connection) -> Self:
+        self = cls.__new__(cls)
+        self._connect(connection)
+        return self
+
+    def _connect(self, connection: Connection) -> None:
+        self._connection = connection
+        self._binding = connection.binding
         self._under_way = 0
 
     def __repr__(self) -> str:
@@ -184,13 +181,14 @@ class SamplingClient:
             LoopsError: the sampler could not be reached or failed, after bounded attempts.
         """
         start = time.monotonic()
-        self._require_open()
+        self._connection.require_open()
         asked = question(
             prompt, num_samples, sampling_params, include_prompt_logprobs, topk_prompt_logprobs, affinity_key
         )
         result = await self._answer(asked, start + self._binding.timeout)
         new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
-        self._network.caller.emit(SampleFinished("sample", time.monotonic() - start, new_tokens, result.policy_version))
+        took = time.monotonic() - start
+        self._connection.network.caller.emit(SampleFinished("sample", took, new_tokens, result.policy_version))
         return result
 
     async def compute_logprobs_async(self, prompt: ModelInput | Sequence[int]) -> list[float | None]:
@@ -252,11 +250,11 @@ class SamplingClient:
             RequestTimeoutError: not within `timeout` seconds.
             LoopsError: the control plane could not be reached.
         """
-        self._require_open()
+        self._connection.require_open()
         seconds = self._binding.ready_timeout if timeout is None else timeout
         check_number("timeout", seconds, above=0)
         if isinstance(self._binding.deployment, BasetenDeployment):
-            caller = self._network.caller
+            caller = self._connection.network.caller
             await deployment_ready(self._binding.deployment, caller, seconds, session_id=self.session_id)
 
     @classmethod
@@ -287,9 +285,7 @@ class SamplingClient:
 
     async def aclose(self) -> None:
         """Close the connections if they are this client's own; those of a service stay open for its other clients."""
-        self._closed = True
-        if self._owned and self._connections is not None:
-            await self._connections.aclose()
+        await self._connection.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -301,37 +297,18 @@ class SamplingClient:
 
     # ------------------------------------------------------------------ how
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ClientClosedError("the client is closed")
-
-    @property
-    def _network(self) -> Network:
-        """The connections; a copy out of a pickle makes its own when it first needs them."""
-        if self._connections is None:
-            self._connections = self._binding.network(self._api_key)
-        return self._connections
-
-    @cached_property
-    def _models(self) -> Models:
-        return Models(self._binding.deployment.base_url, self._network.caller)
-
-    @cached_property
-    def _completions(self) -> Completions:
-        return Completions(self._binding, self._models, self._network.caller)
-
     async def _answer(self, asked: Question, deadline: float) -> SampleResult:
         self._under_way += 1
         try:
-            return await self._completions.answer(asked, deadline)
+            return await self._connection.completions.answer(asked, deadline)
         finally:
             self._under_way -= 1
 
     async def _shown(self) -> ModelList:
         """What the sampler shows, once it is up."""
-        self._require_open()
+        self._connection.require_open()
         try:
-            return await self._models.once_up(self._binding.ready_timeout)
+            return await self._connection.models.once_up(self._binding.ready_timeout)
         except LoopsError as error:
             error.add_context(session_id=self.session_id)
             raise

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from loops_sdk.errors import InvalidInputError, ProtocolError
-from loops_sdk.types import Datum, ForwardBackwardOutput, TensorData
+from loops_sdk.types import Datum, EncodedTextChunk, ForwardBackwardOutput, TensorData
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,12 +43,14 @@ def _question(datum: Datum, where: str) -> Datum:
     return Datum(datum.model_input, {"target_tokens": targets})
 
 
-def _shifted(datum: Datum, where: str) -> list[int]:
-    try:
-        tokens = datum.model_input.to_ints()
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{where}: target_tokens are needed beside an image ({error.message})") from None
-    return [*tokens[1:], IGNORED][: len(tokens)]
+def _shifted(datum: Datum, where: str) -> NDArray[np.int64]:
+    import numpy as np
+
+    chunks = [chunk.tokens for chunk in datum.model_input.chunks if isinstance(chunk, EncodedTextChunk)]
+    if len(chunks) < len(datum.model_input.chunks):
+        raise InvalidInputError(f"{where}: an image has no token ids to be predicted; give target_tokens")
+    tokens = np.concatenate([np.empty(0, np.int64), *chunks])
+    return np.append(tokens[1:], IGNORED)[: tokens.size]
 
 
 def counted(question: Datum) -> NDArray[np.bool_]:

@@ -240,8 +240,6 @@ class TrainingClient:
                 margins = beta * (torch.stack(gains[0::2]) - torch.stack(gains[1::2]))
                 return -torch.nn.functional.logsigmoid(margins).sum(), {"margin": margins.mean()}
 
-            await training.forward_backward_custom_async(pairs, dpo)
-
         Args:
             data: the examples. Without `target_tokens` the targets are the input shifted by one, as in
                 `forward_async`. Where the target is -100 or the `mask` is 0, the log-probability is 0.0 and nothing is

@@ -23,7 +23,7 @@ def log_events(event: Event) -> None:
         told = (event.operation, event.attempt, event.wait, event.error)
         _log.warning("%s: attempt %d failed, the next follows in %.1f s: %s", *told)
     elif isinstance(event, KeepAliveFailed):
-        _log.warning("an idle trainer may be scaled to zero: %s", event.error)
+        _log.warning("%s: an idle trainer may be scaled to zero: %s", event.operation, event.error)
     else:
         _log.debug("%s", event)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import inspect
+import math
+import textwrap
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +128,12 @@ async def test_targets_of_their_own_are_not_needed(training: TrainingClient, ser
     assert sent(service, PASSES[1], "weights") == [pytest.approx([0.2, 0.4, 0.0])]
 
 
+async def test_an_input_of_several_chunks_is_shifted_as_one(training: TrainingClient, service: Any) -> None:
+    text = ModelInput((EncodedTextChunk([1, 2]), EncodedTextChunk([3])))
+    await training.forward_backward_custom_async([Datum(text), Datum([7])], squares)
+    assert sent(service, PASSES[0], "target_tokens") == [[2, 3, -100], [-100]]
+
+
 async def test_a_mask_of_zero_ignores_the_target(training: TrainingClient, service: Any) -> None:
     datum = Datum([1, 2, 3], {"target_tokens": [2, 3, 4], "mask": [1, 0, 0.5]})
     await training.forward_backward_custom_async([datum], squares)
@@ -171,6 +180,20 @@ async def test_observers_hear_of_one_pass_with_the_loss_of_the_function(training
     assert isinstance(event, OperationMeasured)
     assert (event.operation, event.loss, event.tokens, event.steps) == ("forward_backward", result.loss, 5, 0)
     assert event.metrics == result.metrics
+
+
+async def test_the_example_in_the_documentation(training: TrainingClient, service: Any) -> None:
+    told = inspect.getdoc(TrainingClient.forward_backward_custom_async) or ""
+    names: dict[str, Any] = {"torch": torch}
+    exec(textwrap.dedent(told[told.index("    def dpo") : told.index("Args:")]), names)
+    chosen = Datum([1, 2], {"target_tokens": [2, 3], "reference_logprobs": [-0.5, -1.0]})
+    rejected = Datum([1, 2], {"target_tokens": [2, 4], "reference_logprobs": [-0.2, -0.2]})
+    result = await (await training.forward_backward_custom_async([chosen, rejected], names["dpo"]))
+    margin = 0.1 * ((-0.3 + 1.5) - (-0.3 + 0.4))
+    slope = 0.1 / (1 + math.exp(margin))
+    assert result.loss == pytest.approx(math.log1p(math.exp(-margin)))
+    assert result.metrics["margin"] == pytest.approx(margin)
+    assert sent(service, PASSES[1], "weights") == [pytest.approx([slope, slope]), pytest.approx([-slope, -slope])]
 
 
 # ---------------------------------------------------------------- order
@@ -469,7 +492,11 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "no function": ((PAIR, "ppo"), {}, r"^loss_fn: expected a plain function of \(data, logprobs\), got 'ppo'$"),
     "coroutine": ((PAIR, asyncio.sleep), {}, r"^loss_fn: expected a plain function"),
     "autograd": ((PAIR, squares), {"autograd": 1}, r"^autograd: expected True or False, got 1$"),
-    "image": (([Datum(IMAGE)], squares), {}, r"^data\[0\]: target_tokens are needed beside an image"),
+    "image": (
+        ([Datum(IMAGE)], squares),
+        {},
+        r"^data\[0\]: an image has no token ids to be predicted; give target_tokens$",
+    ),
     "mask": (
         ([Datum([1, 2], {"mask": [[1], [1]]})], squares),
         {},

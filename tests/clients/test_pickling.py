@@ -83,7 +83,7 @@ async def test_a_copy_is_on_its_own(sampling: Make, service: Any) -> None:
     copied = made(client)
     await client.aclose()
     async with copied:
-        assert copied._network is not client._network
+        assert copied._connection.network is not client._connection.network
         await copied.sample_async([1])
     with pytest.raises(errors.ClientClosedError):
         await copied.sample_async([1])
@@ -106,6 +106,7 @@ async def test_clients_of_any_origin_travel(client: ServiceClient, service: Any)
         pinned = await (await training.save_weights_and_get_sampling_client_async("a"))
         fixed = await training.create_sampling_client_async("bt://loops:r1/sampler_weights/a")
         copies = [made(pinned), made(fixed)]
+        assert {(one.sampler_id, one.session_id) for one in copies} == {("sam1", watched.session_id)}
     heard.clear()
     for copied in copies:
         async with copied:
@@ -121,7 +122,7 @@ async def test_copy_is_a_pickle_without_bytes(sampling: Make) -> None:
     for copied in (copy.copy(client), copy.deepcopy(client)):
         async with copied:
             await copied.sample_async([1])
-            assert copied._network is not client._network
+            assert copied._connection.network is not client._connection.network
 
 
 # ---------------------------------------------------------------- the key of a copy

@@ -95,7 +95,7 @@ async def test_a_look_waits_for_a_sampler_that_cannot_be_reached_yet(service: An
 
     deployment = LocalDeployment(f"http://127.0.0.1:{port}")
     async with SamplingClient(base_model=MODEL, deployment=deployment, ready_timeout=20) as client:
-        client._network.caller.emit = heard
+        client._connection.network.caller.emit = heard
         assert await client.get_adapter_id_async() is None
     assert starting
     await runner.cleanup()
@@ -259,5 +259,7 @@ async def test_the_key_goes_to_the_hosts_of_the_deployment_only(sampling: Make, 
     """The trainer of the tests stands for a host that the deployment does not name."""
     client = sampling(deployment=deployed(service))
     for url in (service.sampler, service.control):
-        assert (await client._network.transport.request("GET", f"{url}/v1/models", timeout=5)).status != 401
-    assert (await client._network.transport.request("GET", f"{service.trainer}/health", timeout=5)).status == 401
+        assert (await client._connection.network.transport.request("GET", f"{url}/v1/models", timeout=5)).status != 401
+    assert (
+        await client._connection.network.transport.request("GET", f"{service.trainer}/health", timeout=5)
+    ).status == 401

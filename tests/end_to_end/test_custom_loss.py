@@ -74,13 +74,14 @@ def dpo_of_arrays(data: list[Datum], logprobs: Sequence[Any]) -> tuple[float, li
 
 # ---------------------------------------------------------------- the gradient
 
-#: One step from fresh moments moves a weight by g / (|g| + 1), from which its gradient g can be read.
-READABLE = AdamParams(learning_rate=1.0, beta1=0.0, beta2=0.0, eps=1.0)
+#: One step from fresh moments moves a weight by E g / (|g| + E), nearly its gradient g, which can be read from it.
+E = 1024.0
+READABLE = AdamParams(learning_rate=E, beta1=0.0, beta2=0.0, eps=E)
 
 
 def _gradient(before: Any, after: Any) -> Any:
     moved = before.double() - after.double()
-    return moved / (1 - moved.abs())
+    return moved * E / (E - moved.abs())
 
 
 async def _saved(deployment: Any, training: TrainingClient, name: str) -> Any:
@@ -183,7 +184,7 @@ async def test_dpo_learns_to_prefer(training: TrainingClient, pairs: list[Datum]
     losses, margins = [], []
     for _ in range(15):
         passed = await training.forward_backward_custom_async(data, dpo)
-        await training.optim_step_async(AdamParams(learning_rate=1e-3))
+        await (await training.optim_step_async(AdamParams(learning_rate=1e-4)))
         result = await passed
         losses.append(result.loss)
         margins.append(result.metrics["margin"])

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from loops_sdk_sync import (
     ServiceClient,
     TensorData,
     TrainingClient,
+    UnsupportedError,
     WandbConfig,
     attach_reference_logprobs,
     attach_reference_logprobs_async,
@@ -101,6 +103,43 @@ def test_a_run_as_documented(training: TrainingClient, datum: Datum) -> None:
     assert training.get_info().lora_rank == 4
     assert training.run_id
     training.health()
+
+
+def test_a_sampler_of_its_own_and_what_is_offered(training: TrainingClient) -> None:
+    with ServiceClient(reuse_from_run_id=training.run_id) as service:
+        (offered,) = service.get_server_capabilities(model=MODEL).supported_models
+        assert offered.model_name == MODEL
+        assert training.get_info().max_seq_len == offered.max_enabled_seq_len
+        sampling = service.create_sampling_client(MODEL)
+        assert isinstance(sampling, SamplingClient)
+        assert len(sampling.sample([1, 2], sampling_params=SamplingParams(max_tokens=3)).sequences) == 1
+        with pytest.raises(NotImplementedError, match=r"^model_path: "):
+            service.create_sampling_client(MODEL, "bt://loops:r/sampler_weights/a")
+
+
+def test_a_local_client_attaches_to_the_same_trainer(training: TrainingClient, datum: Datum) -> None:
+    trainer_url = training._core._channel.url
+    found = re.search(r" at (http://[^ ,]+)", repr(training.save_weights_and_get_sampling_client("here").result(60.0)))
+    sampler_url = found[1] if found else None
+    with ServiceClient.local(trainer_url=trainer_url, sampler_url=sampler_url) as local:
+        assert isinstance(local, ServiceClient)
+        with pytest.raises(InvalidInputError, match=r"^rank: asked for 32, but the trainer .* has 4"):
+            local.create_lora_training_client(MODEL)
+        attached = local.create_lora_training_client(MODEL, rank=4)
+        assert attached.run_id == training.run_id
+        assert attached.get_info() == training.get_info()
+        step = attached.policy_version
+        attached.forward_backward([datum])
+        assert attached.optim_step(ADAM).result(timeout=60.0).metrics["step"] == step + 1 == training.policy_version
+        pinned = attached.save_weights_and_get_sampling_client("local").result(timeout=60.0)
+        assert (pinned.sample([1, 2]).policy_version or 0) >= step + 1
+        assert local.create_sampling_client(MODEL).sample([1, 2]).sequences
+        path = attached.save_state("local").result(timeout=60.0).path
+        assert local.create_training_client_from_state_with_optimizer(path).policy_version == step + 1
+        with pytest.raises(UnsupportedError, match="there is no control plane"):
+            local.list_checkpoints("r")
+        with pytest.raises(loops_sdk_sync.LoopsError, match=r"^session_id: there is no session"):
+            _ = local.session_id
 
 
 def test_training_goes_on_in_another_run(training: TrainingClient, datum: Datum) -> None:

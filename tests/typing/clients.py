@@ -20,6 +20,11 @@ def blocking(service: loops_sdk_sync.ServiceClient, data: list[Datum]) -> None:
     service.create_lora_training_client("loops/tiny", 16, None, 600.0, 3600.0, loops_sdk_sync.WandbConfig("project"))
     assert_type(service.create_training_client_from_state("p"), loops_sdk_sync.TrainingClient)
     assert_type(service.create_training_client_from_state_with_optimizer("p"), loops_sdk_sync.TrainingClient)
+    local = loops_sdk_sync.ServiceClient.local(trainer_url="http://t", sampler_url="http://s", api_key=lambda: "k")
+    assert_type(local, loops_sdk_sync.ServiceClient)
+    assert_type(service.create_sampling_client("loops/tiny", max_seq_len=512), loops_sdk_sync.SamplingClient)
+    assert_type(service.get_server_capabilities(use_case="sft"), loops_sdk_sync.ServerCapabilities)
+    assert_type(service.get_checkpoint_archive_url("id", 10, 20), loops_sdk_sync.CheckpointFilesResponse)
     assert_type(training.forward_backward(data).result(timeout=600.0), ForwardBackwardOutput)
     assert_type(training.optim_step(AdamParams()), loops_sdk_sync.Future[OptimStepResponse])
     assert_type(training.save_weights_and_get_sampling_client("a").result(), loops_sdk_sync.SamplingClient)
@@ -67,6 +72,9 @@ def wrong(service: loops_sdk_sync.ServiceClient, training: loops_sdk_sync.Traini
     service.create_lora_training_client()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     service.create_lora_training_client("m", rank="16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     service.create_training_client_from_state(rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    loops_sdk_sync.ServiceClient.local("http://t")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    service.create_sampling_client()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    service.get_checkpoint_archive_url(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.forward_backward(data, "entropy")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.forward_backward(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     training.optim_step(1e-4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

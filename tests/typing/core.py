@@ -35,6 +35,7 @@ from loops_sdk import (
     SamplingClient,
     SamplingParams,
     SaveWeightsResponse,
+    ServerCapabilities,
     ServiceClient,
     TensorData,
     TrainingClient,
@@ -58,6 +59,13 @@ async def service() -> None:
         assert_type(resumed, TrainingClient)
         assert_type(await client.create_training_client_from_state_with_optimizer_async("p"), TrainingClient)
         assert_type(await client.list_checkpoints_async("r1"), list[Checkpoint])
+        assert_type(await client.create_sampling_client_async("m", None, timeout=1.0, replicas=2), SamplingClient)
+        assert_type(await client.get_server_capabilities_async("m", "rl", 512), ServerCapabilities)
+        archive = await client.get_checkpoint_archive_url_async("id", page_token=3)
+        assert_type(archive.next_page_token, int | None)
+    ServiceClient(reuse_from_session_id="s", team="t", api_key=lambda: "k")
+    async with ServiceClient.local(trainer_url="http://t") as local:
+        assert_type(local, ServiceClient)
 
 
 def observe(event: Event) -> None:
@@ -155,6 +163,12 @@ def values(result: ForwardBackwardOutput) -> None:
 async def wrong(service: ServiceClient, training: TrainingClient, sampling: SamplingClient) -> None:
     ServiceClient(key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ServiceClient("project", "k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ServiceClient(reuse_from_run_id=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ServiceClient(api_key=lambda: 3)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    ServiceClient.local()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ServiceClient.local(trainer_url="http://t", team="t")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await service.create_sampling_client_async("m", rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await service.get_server_capabilities_async(max_seq_len="512")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ServiceClient(observers=[print, 5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     service.session_id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     await service.create_lora_training_client_async("m", rank=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
