@@ -202,9 +202,9 @@ class Trainer:
 
     def _plan_init(self, body: InitBody) -> Work:
         _, engine = self._opened()
-        given: dict[str, Any] = {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        given.setdefault("seed", secrets.randbits(_SEED_BITS))
-        return partial(_init, engine, AdapterConfig(**given))
+        settings: dict[str, Any] = {"seed": secrets.randbits(_SEED_BITS)}
+        settings |= {name: value for name, value in attrs.asdict(body).items() if value is not None}
+        return partial(_init, engine, AdapterConfig(**settings))
 
     # ------------------------------------------------------------ reads
 

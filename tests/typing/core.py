@@ -52,6 +52,7 @@ async def service() -> None:
         assert_type(client, ServiceClient)
         assert_type(client.session_id, str)
         training = await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, max_seq_len=512)
+        await client.create_lora_training_client_async("m", lora_alpha=16, train_attn=True, train_mlp=None)
         assert_type(training, TrainingClient)
         await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, WandbConfig("project", "run"))
         resumed = await client.create_training_client_from_state_async("p", 600.0, 3600.0, name="n", with_sampler=True)
@@ -171,6 +172,7 @@ async def wrong(service: ServiceClient, training: TrainingClient, sampling: Samp
     ServiceClient(observers=[print, 5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     service.session_id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     await service.create_lora_training_client_async("m", rank=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await service.create_lora_training_client_async("m", train_mlp="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await service.create_lora_training_client_async("m", wandb_config={"project": "p"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     WandbConfig()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JsonlObserver(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -45,8 +45,10 @@ def head_path(model: PreTrainedModel) -> str:
     raise InvalidInputError(f"base_model: {type(model).__name__} has no linear layer that scores the vocabulary")
 
 
-def _part(path: str) -> Part | None:
-    """Of a layer that is not the head. Those outside the repeated blocks (say, of embeddings) and routers have none."""
+def _part(path: str, head: str) -> Part | None:
+    """Of a linear layer. Layers outside the repeated blocks (say, of embeddings) and routers are none of the three."""
+    if path == head:
+        return "unembed"
     names = path.split(".")
     if names[-1] in _ROUTERS or not any(name.isdigit() for name in names):
         return None
@@ -75,10 +77,7 @@ class Linears:
         head = head_path(model)
         modules = dict(model.named_modules())
         linear = {path: size for path, module in modules.items() if (size := sizes(module)) is not None}
-        parts: dict[str, Part] = {}
-        for path in linear:
-            if (part := "unembed" if path == head else _part(path)) is not None:
-                parts[path] = part
+        parts: dict[str, Part] = {path: part for path in linear if (part := _part(path, head)) is not None}
         return cls(type(model).__name__, parts, {path: linear[path] for path in parts}, tuple(modules))
 
     def chosen(self, config: AdapterConfig) -> list[str]:
