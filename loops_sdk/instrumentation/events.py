@@ -125,8 +125,11 @@ class SampleFinished(Event):
         elapsed: seconds from the call to the result.
         tokens: number of new tokens in all its sequences.
         policy_version: number of optimizer steps in the weights that sampled; `None` when the sampler does not say.
+        under_way: how many other samples of the same client are still to come, those that wait for a connection among
+            them.
     """
 
     elapsed: float
     tokens: int
     policy_version: int | None = None
+    under_way: int = 0

@@ -134,7 +134,7 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
         instrumentation.KeepAliveFailed("keep_alive", "http://t", "dns"),
     ),
     instrumentation.SampleFinished: (
-        instrumentation.SampleFinished("sample", 1.5, 3, 4),
+        instrumentation.SampleFinished("sample", 1.5, 3, 4, 5),
         instrumentation.SampleFinished("sample", 1.5, 3),
     ),
 }
