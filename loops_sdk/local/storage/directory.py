@@ -65,6 +65,10 @@ class Storage:
             place.mkdir(exist_ok=True, mode=0o700)
         write_atomically(folder / "run.json", encode(run))
 
+    def run_folder(self, run_id: str) -> Path:
+        """Where everything that belongs to a run lies."""
+        return self._run(run_id)
+
     def run(self, run_id: str) -> RunRecord:
         """The record of a run.
 

@@ -7,6 +7,7 @@ protocol only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +23,12 @@ from loops_sdk._wire.bodies import Accepted, ForwardBackwardBody, InitBody, Load
 from loops_sdk._wire.codec import decode_request, dumps, encode
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk._wire.idempotency import HEADER, fingerprint
-from loops_sdk.errors import InvalidInputError, ServerShutdownError
+from loops_sdk.errors import DeploymentFailedError, InvalidInputError, ServerShutdownError
 from loops_sdk.local.engine import AdapterConfig, TrainingEngine
-from loops_sdk.local.operations import Bounds, Operations
+from loops_sdk.local.operations import Bounds, Done, Operations, State
 from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_body
 from loops_sdk.local.storage import RunRecord, Storage
+from loops_sdk.local.trainer.durability import LASTING, Durability
 from loops_sdk.types import CheckpointPath, InitTrainerServerResponse, LoadWeightsResponse, SaveWeightsResponse
 from loops_sdk.types.checkpoints import check_name
 
@@ -34,6 +36,7 @@ __all__ = ["Trainer"]
 
 Work = Callable[[], Any]
 _KEY = re.compile(r"[!-~]{1,255}")
+_BODIES: dict[str, type[Any]] = {one.name: one.body for one in endpoints.OPERATIONS if one.body is not None}
 
 
 class Trainer:
@@ -42,7 +45,9 @@ class Trainer:
     Args:
         storage: where checkpoints go.
         api_key: the key that every request must carry.
-        hold: seconds that a question about an unfinished operation is held.
+        durable: whether operations, results and the engine's state are kept on the disk, so that another process can go
+            on after the sudden death of this one.
+        hold: seconds that a question about an unfinished operation is held, and that a request waits for `open`.
         bounds: how much is queued and kept.
         body_limit: largest request in bytes.
     """
@@ -52,16 +57,21 @@ class Trainer:
         storage: Storage,
         *,
         api_key: str,
+        durable: bool = True,
         hold: float = 30.0,
         bounds: Bounds | None = None,
         body_limit: int = BODY_LIMIT,
     ) -> None:
-        self._storage = storage
-        self._operations = Operations(hold=hold, bounds=bounds)
+        self._storage, self._durable, self._hold = storage, durable, hold
+        self._operations = Operations(hold=hold, bounds=bounds, lasting=LASTING)
         # One thread, so that requests leave it in the order in which they came, however long each takes to decode.
         self._admission = ThreadPoolExecutor(1, thread_name_prefix="admission")
+        self._durability: Durability | None = None
+        self._window: list[Done] = []
+        self._adapter = AdapterConfig()
         self._run: RunRecord | None = None
         self._engine: TrainingEngine | None = None
+        self._attached, self._up = asyncio.Event(), asyncio.Event()
         self._closing = False
         self._plans: dict[str, Callable[[Any], Work]] = {
             endpoints.FORWARD.name: partial(self._plan_pass, backward=False),
@@ -89,47 +99,99 @@ class Trainer:
             self.app.router.add_get(read.path, handler)
         self.app.on_shutdown.append(self._shut_down)
 
-    async def open(self, run: RunRecord, engine: TrainingEngine) -> None:
-        """Make the run's adapter, load the weights it starts from, and begin to take operations.
+    async def attach(self, run: RunRecord) -> None:
+        """Take over what an earlier process left of the run; its operations are known and its results there from now
+        on, also while the engine is still loading.
 
         Raises:
-            LoopsError, RuntimeError: the adapter cannot be made, or the weights do not fit.
+            DeploymentFailedError: the journal cannot be opened.
         """
-        await asyncio.to_thread(self._prepare, run, engine)
-        self._operations.start()
+        if self._durable:
+            await asyncio.to_thread(self._take_over, run)
+        self._attached.set()
+
+    def _take_over(self, run: RunRecord) -> None:
+        self._durability = Durability(self._storage.run_folder(run.id))
+        self._window = self._operations.restore(self._durability.journal, self._work)
+
+    async def open(self, run: RunRecord, engine: TrainingEngine) -> None:
+        """Bring the engine to where the run is, which for a new one is its beginning, and begin to take operations.
+
+        Raises:
+            DeploymentFailedError: the weights that the run starts from, or those it had, do not fit.
+            LoopsError: the adapter cannot be made.
+        """
+        if not self._attached.is_set():
+            await self.attach(run)
         self._run, self._engine = run, engine
+        await asyncio.to_thread(self._prepare, run, engine)
+        self._operations.start(self._keep)
+        self._up.set()
 
     def _prepare(self, run: RunRecord, engine: TrainingEngine) -> None:
-        engine.init_adapter(AdapterConfig(lora_rank=run.lora_rank, seed=run.seed))
+        if self._durability is not None and self._durability.begun:
+            self._adapter = self._durability.resume(engine, self._window, lambda one: self._plan(one.name, one.body)())
+            self._window = []
+            return
+        self._adapter = AdapterConfig(lora_rank=run.lora_rank, seed=run.seed)
+        engine.init_adapter(self._adapter)
         if run.load_from is not None:
-            self._load(engine, CheckpointPath.parse(run.load_from), optimizer=False)
+            self._start_from(engine, CheckpointPath.parse(run.load_from))
+        if self._durability is not None:
+            self._durability.begin(engine, self._adapter)
+
+    def _start_from(self, engine: TrainingEngine, path: CheckpointPath) -> None:
+        try:
+            self._load(engine, path, optimizer=False)
+        except RuntimeError as error:  # no process that tries again will fare better
+            raise DeploymentFailedError(str(error)) from error
+
+    def _keep(self, name: str, failed: bool) -> State | None:
+        if self._durability is None:
+            return None
+        return self._durability.keep(self._opened()[1], self._adapter, name, failed)
+
+    async def broken(self) -> None:
+        """Wait until this trainer can do nothing more; see `Operations.broken`."""
+        await self._operations.broken()
 
     async def _shut_down(self, _app: web.Application) -> None:
         self._closing = True
+        self._attached.set()
+        self._up.set()
         await self._operations.aclose()
         self._admission.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------ submit
 
     async def _submit(self, endpoint: Endpoint[Any], request: web.Request) -> web.Response:
-        self._opened()
+        await self._reached(self._up)
         key = request.headers.get(HEADER)
         if key is not None and not _KEY.fullmatch(key):
             raise InvalidInputError(f"{HEADER}: expected 1 to 255 visible ASCII characters, got {key[:80]!r}")
         body = await read_body(request)
-        if self._closing:
-            raise ServerShutdownError("the trainer is shutting down", status=503, retry_after=1.0)
+        self._require_open(self._up)
         admitted = asyncio.get_running_loop().run_in_executor(self._admission, self._admit, endpoint, key, body)
         return json_reply(encode(Accepted(await admitted)), status=202)
 
     def _admit(self, endpoint: Endpoint[Any], key: str | None, body: bytes) -> str:
         """Decode, check and queue one request: in the admission thread, so never two at a time."""
-        assert endpoint.body is not None  # every operation has one
         mark = fingerprint(endpoint.path, body)
         if (known := self._operations.known(key, mark)) is not None:  # whatever has become of what it named
             return known
-        work = self._plans[endpoint.name](decode_request(body, endpoint.body))
-        return self._operations.submit(endpoint.name, key, mark, lambda: encode(work()), size=len(body))
+        work = self._plan(endpoint.name, body)
+        return self._operations.submit(endpoint.name, key, mark, lambda: encode(work()), body=body)
+
+    def _plan(self, name: str, body: bytes) -> Work:
+        """What an operation does; refuses what cannot be done."""
+        kind = _BODIES[name]
+        return self._plans[name](decode_request(body, kind))
+
+    def _work(self, name: str, body: bytes) -> Callable[[], bytes]:
+        """The work of an operation that was accepted by an earlier process. What it names may be gone by now, so it is
+        looked at in its turn.
+        """
+        return lambda: encode(self._plan(name, body)())
 
     def _plan_pass(self, body: ForwardBackwardBody, *, backward: bool) -> Work:
         _, engine = self._opened()
@@ -195,26 +257,34 @@ class Trainer:
     def _plan_init(self, body: InitBody) -> Work:
         _, engine = self._opened()
         given = {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        return partial(_init, engine, AdapterConfig(**given))
+        return partial(self._init, engine, AdapterConfig(**given))
+
+    def _init(self, engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
+        engine.init_adapter(config)
+        self._adapter = config
+        return InitTrainerServerResponse(config.lora_rank)
 
     # ------------------------------------------------------------ reads
 
     async def _retrieve(self, request: web.Request) -> web.Response:
+        await self._reached(self._attached)  # until then nobody knows which operations there are
         reply = await self._operations.retrieve(request.match_info["operation_id"])
         return json_reply(reply if reply is not None else b'{"status":"running"}')
 
     async def _health(self, request: web.Request) -> web.Response:
         query(request)
-        self._opened()
+        self._require_open(self._up)
         return json_reply(b'{"status":"ok"}')
 
     async def _policy_version(self, request: web.Request) -> web.Response:
         query(request)
+        await self._reached(self._up)
         _, engine = self._opened()
         return json_reply(dumps({"policy_version": engine.step}))
 
     async def _status(self, request: web.Request) -> web.Response:
         query(request)
+        await self._reached(self._up)
         run, engine = self._opened()
         status = {
             "run_id": run.id,
@@ -228,15 +298,27 @@ class Trainer:
         }
         return json_reply(dumps(status))
 
-    def _opened(self) -> tuple[RunRecord, TrainingEngine]:
-        if self._run is None or self._engine is None:
+    async def _reached(self, stage: asyncio.Event) -> None:
+        """Wait a while for a trainer that is coming up, rather than to turn its clients away.
+
+        Raises:
+            ServerShutdownError: 503, it takes longer, or the trainer is going.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._hold):
+                await stage.wait()
+        self._require_open(stage)
+
+    def _require_open(self, stage: asyncio.Event) -> None:
+        if self._closing:
+            raise ServerShutdownError("the trainer is shutting down", status=503, retry_after=1.0)
+        if not stage.is_set():
             raise ServerShutdownError("the trainer is still loading its base model", status=503, retry_after=1.0)
+
+    def _opened(self) -> tuple[RunRecord, TrainingEngine]:
+        assert self._run is not None  # `open` was called: nothing asks before
+        assert self._engine is not None
         return self._run, self._engine
-
-
-def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
-    engine.init_adapter(config)
-    return InitTrainerServerResponse(config.lora_rank)
 
 
 def _write(engine: TrainingEngine, kind: str, folder: Path) -> None:
