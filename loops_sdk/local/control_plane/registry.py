@@ -37,6 +37,30 @@ class Registry:
         self._trainers: dict[str, Deployed] = {}
         self._samplers: dict[str, Deployed] = {}
 
+    async def resume(self) -> None:
+        """Serve again what an earlier deployment on the same data directory was serving when it ended: the newest
+        first, as far as there is room. What finds none stays as it is, for a later deployment.
+        """
+        left = self.launcher.left
+        records: list[RunRecord | SamplerRecord] = [run for run in self.storage.runs() if run.ended_at is None]
+        records += [sampler for sampler in self.storage.samplers() if sampler.run_id is None]
+        try:
+            for record in sorted(records, key=lambda one: one.created_at, reverse=True):
+                if record.id in left and record.base_model == self.launcher.base_model:
+                    await self._resume(record)
+        except Full:
+            _log.warning("there is no room to serve everything again that was served before")
+        finally:
+            self.launcher.settle()
+
+    async def _resume(self, record: RunRecord | SamplerRecord) -> None:
+        if isinstance(record, SamplerRecord):
+            self._samplers[record.id] = await self.launcher.launch_sampler(record.id)
+            return
+        self._trainers[record.id] = await self.launcher.launch_trainer(record.id)
+        if (sampler := self.sampler_of(record.id)) is not None:
+            self._samplers[sampler.id] = await self.launcher.launch_sampler(sampler.id)
+
     # ------------------------------------------------------------ runs
 
     async def create_run(self, body: CreateRunBody, *, with_sampler: bool) -> RunRecord:

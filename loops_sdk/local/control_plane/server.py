@@ -51,6 +51,14 @@ class ControlPlane:
         self.app = application(api_key=api_key, form="plain", body_limit=_BODY_LIMIT)
         self._add_routes()
 
+    async def resume(self) -> None:
+        """Serve again what an earlier deployment on the same data directory was serving when it ended.
+
+        Raises:
+            LoopsError: a process cannot be started.
+        """
+        await self._registry.resume()
+
     def _add_routes(self) -> None:
         router = self.app.router
         router.add_post(endpoints.CREATE_SESSION.path, self._create_session)
