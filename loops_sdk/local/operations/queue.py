@@ -68,7 +68,7 @@ class Operations:
         self._bounds = bounds or Bounds()
         self._records = Records(self._bounds)
         self._journal: Journal | None = None
-        self._keep: Callable[[str, bool], State | None] = _keep_nothing
+        self._keep: Callable[[str, str | None], State | None] = _keep_nothing
         self._lock = threading.Lock()
         self._accepting = threading.Lock()  # held while the disk is written to; `_lock` never is
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
@@ -114,12 +114,13 @@ class Operations:
         elif entry.key is not None:
             self._records.remember_dropped(operation)
 
-    def start(self, keep: Callable[[str, bool], State | None] | None = None) -> None:
+    def start(self, keep: Callable[[str, str | None], State | None] | None = None) -> None:
         """Start the worker. Call it in the event loop in which `retrieve` will be awaited.
 
         Args:
-            keep: called in the worker with the name of an operation that has just been done, and whether it failed;
-                gives the saved state that has its effect and that of all before it, `None` when there is no new one.
+            keep: called in the worker with the name of an operation that has just been done, and what it failed with if
+                it did; gives the saved state that has its effect and that of all before it, `None` when there is no new
+                one.
         """
         self._keep = keep or _keep_nothing
         self._loop = asyncio.get_running_loop()
@@ -272,7 +273,7 @@ class Operations:
 
     def _finish(self, operation: Operation, outcome: _Outcome) -> None:
         """On the disk first: what has been reported must be so after a crash, too."""
-        state = self._keep(operation.name, outcome.error is not None)
+        state = self._keep(operation.name, outcome.error)
         with self._lock:
             losses = self._records.take_losses()
         if self._journal is not None:
@@ -305,7 +306,7 @@ class Operations:
             _log.debug("an operation finished after the server had gone")
 
 
-def _keep_nothing(_name: str, _failed: bool) -> None:
+def _keep_nothing(_name: str, _error: str | None) -> None:
     return None
 
 

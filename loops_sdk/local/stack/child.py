@@ -26,7 +26,9 @@ from loops_sdk.local.storage import Storage
 
 __all__ = ["Child", "Settings", "Use", "run"]
 
-_REPORT_EVERY = 5.0
+_REPORT_EVERY = 1.0
+#: How long what is computed may go on when its server has closed and the engine is to serve something else.
+_LET_GO = 10.0
 
 
 @attrs.frozen
@@ -86,12 +88,12 @@ class Child:
         app.middlewares.insert(0, use.count)
         server = Server(app, listener=listener, cancel_on_disconnect=cancel_on_disconnect)
         await server.start()
+        self.leash.report("listening")
+        reporting = asyncio.create_task(self._report(use))
         try:
-            self.leash.report("listening")
-            reporting = asyncio.create_task(self._report(use))
             yield
-            reporting.cancel()
         finally:
+            reporting.cancel()
             await server.aclose()
 
     async def _report(self, use: Use) -> None:
@@ -114,18 +116,31 @@ class Child:
             text = f"the engine {self.settings.engine} cannot be imported ({error}): pip install 'loops-sdk[local]'"
             raise DeploymentFailedError(text) from error
 
-    async def assignment(self, loading: asyncio.Task[Any]) -> tuple[str, socket.socket]:
-        """The id of what to serve and the socket to do it on, once the parent has something.
+    async def assignment(self, fate: asyncio.Task[Any]) -> tuple[str, socket.socket]:
+        """The id of what to serve and the socket to serve it on, once the parent has something; asked again, of what to
+        serve instead.
 
         Raises:
-            Exception: loading the engine failed before that.
+            Exception: what ended `fate`, if that comes first.
         """
         waiting = asyncio.create_task(asyncio.to_thread(self.leash.next_order))
-        await asyncio.wait((waiting, loading), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((waiting, fate), return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            loading.result()
+            fate.result()
         order = await waiting
         return str(order["serve"]), self.leash.next_listener()
+
+    async def let_go(self, release: Callable[[float], Awaitable[bool]]) -> None:
+        """Wait until a closed server no longer computes.
+
+        Args:
+            release: waits for at most so many seconds, and says whether the engine is free.
+
+        Raises:
+            DeploymentFailedError: the engine is still busy, and nothing else can be served with it.
+        """
+        if not await release(_LET_GO):
+            raise DeploymentFailedError(f"what was being computed did not end within {_LET_GO:g} s")
 
 
 def run(serve: Callable[[Child], Awaitable[None]]) -> NoReturn:

@@ -22,6 +22,8 @@ from loops_sdk.local.storage import Storage
 __all__ = ["Fleet"]
 
 Kind = Literal["trainer", "sampler"]
+#: More than a child takes to close its server and to wait for what it is doing.
+_LET_GO = 30.0
 
 
 class Fleet:
@@ -96,6 +98,13 @@ class Fleet:
     async def launch_sampler(self, sampler_id: str) -> Deployed:
         """A recorded sampler; see `Launcher`."""
         return await self._serve("sampler", sampler_id, partial(self._take, "sampler"))
+
+    async def reassign(self, deployed: Deployed, serve: str) -> None:
+        """Have a process serve something else; see `Launcher`."""
+        served = cast("Supervised", deployed)
+        if serve != served.serve:
+            self._ports.forget(served.serve)
+        await served.reassign(serve, self._ports.open(serve), _LET_GO)
 
     async def _serve(self, kind: Kind, serve: str, successor: Callable[[], Awaitable[Process]] | None) -> Deployed:
         self._require_room(kind)

@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import ipaddress
 import logging
+import math
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ class LocalStack:
         start_timeout: seconds that the base model may take to load.
         durable: whether runs survive the sudden death of their trainer. Without it every step is a little faster, a run
             ends with its trainer, and no later deployment goes on with it.
+        url_lifetime: seconds that the address of a checkpoint's file is good for.
         engine: module with `load_training_engine` and `load_generation_engine`.
     """
 
@@ -76,10 +78,13 @@ class LocalStack:
         max_processes: int = 8,
         start_timeout: float = 600.0,
         durable: bool = True,
+        url_lifetime: float = 900.0,
         engine: str = _TORCH_ENGINE,
     ) -> None:
         if max_processes < 2:
             raise InvalidInputError(f"max_processes: expected a whole number >= 2, got {max_processes!r}")
+        if not (math.isfinite(url_lifetime) and url_lifetime > 0):
+            raise InvalidInputError(f"url_lifetime: expected seconds > 0, got {url_lifetime!r}")
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise InvalidInputError("api_key: expected visible ASCII characters without spaces")
         self.api_key = api_key or secrets.token_urlsafe(32)
@@ -87,7 +92,7 @@ class LocalStack:
         self._settings = Settings(self.api_key, base_model, host, engine, max_seq_len, durable)
         self._data_dir = None if data_dir is None else Path(data_dir).expanduser()
         self._host, self._port = host, port
-        self._most, self._start_timeout = max_processes, start_timeout
+        self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
         self._progress = on_progress or (lambda line: _log.info("%s", line))
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
@@ -149,7 +154,9 @@ class LocalStack:
             await fleet.start()
         except BaseExceptionGroup as group:
             raise _first(group) from None
-        control_plane = ControlPlane(storage, fleet, api_key=self.api_key, host=self._host)
+        control_plane = ControlPlane(
+            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
+        )
         await control_plane.resume()
         server = Server(control_plane.app, host=self._host, port=self._port)
         await server.start()

@@ -64,7 +64,9 @@ class Process:
 
     @property
     def idle(self) -> float:
-        """Seconds since a client last asked anything of it, give or take a few; since its start when none has."""
+        """Seconds since a client last asked anything of it, at most a few too many; since it was given something to
+        serve when none has.
+        """
         return time.monotonic() - self._used_at
 
     @property
@@ -119,6 +121,17 @@ class Process:
         """Tell it what to serve, and on which socket. However long it has waited for that, it counts as used now."""
         self._used_at = time.monotonic()
         self._send({"serve": serve}, listener)
+
+    async def reassign(self, serve: str, listener: socket.socket, timeout: float) -> None:
+        """Tell one that is ready to serve something else, and wait until it listens again.
+
+        Raises:
+            DeploymentFailedError: it ended instead, or took longer than `timeout` seconds.
+        """
+        for event in ("listening", "ready"):
+            self._heard.pop(event, None)
+        self.assign(serve, listener)
+        await self.hear("listening", timeout)
 
     def _send(self, order: dict[str, Any], *sockets: socket.socket) -> None:
         """Send a line; a child that is gone misses it, and its state says so."""

@@ -42,10 +42,9 @@ class Supervised:
         listener: socket.socket,
         successor: Callable[[], Awaitable[Process]] | None,
     ) -> None:
-        self._process, self._listener, self._successor = process, listener, successor
-        self.serve = serve
-        self.port = int(listener.getsockname()[1])
+        self._process, self._successor = process, successor
         self._final: State | None = None
+        self._take(serve, listener)
         process.assign(serve, listener)
         self._watch = asyncio.create_task(self._supervise(), name=f"supervise {serve}")
 
@@ -63,6 +62,20 @@ class Supervised:
     def idle(self) -> float:
         """Seconds since a client last asked anything of it; see `Process.idle`."""
         return self._process.idle
+
+    def _take(self, serve: str, listener: socket.socket) -> None:
+        self.serve, self._listener = serve, listener
+        self.port = int(listener.getsockname()[1])
+
+    async def reassign(self, serve: str, listener: socket.socket, timeout: float) -> None:
+        """Serve something else, at another address, without loading the base model again; returns when it listens.
+
+        Raises:
+            DeploymentFailedError: it would not let go of what it was doing, or is gone.
+        """
+        self._listener.close()
+        self._take(serve, listener)
+        await self._process.reassign(serve, listener, timeout)
 
     async def stop(self) -> None:
         """End it, within a few seconds."""

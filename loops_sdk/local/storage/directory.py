@@ -16,8 +16,16 @@ from typing import Any, Literal, TypeVar
 
 from loops_sdk._wire.codec import decode, encode, to_dict
 from loops_sdk.errors import NotFoundError, ProtocolError
-from loops_sdk.local.storage.files import new_id, point, read_if_there, sync_tree, write_atomically
-from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved
+from loops_sdk.local.storage.files import (
+    detach_and_remove,
+    new_id,
+    point,
+    read_if_there,
+    sync_tree,
+    write_atomically,
+)
+from loops_sdk.local.storage.listing import METADATA, listed
+from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved, SavedFile, TeamRecord
 from loops_sdk.types import Checkpoint, CheckpointPath, LoraConfig
 from loops_sdk.types.checkpoints import check_name
 
@@ -26,7 +34,6 @@ __all__ = ["Storage"]
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _KINDS: tuple[Literal["weights", "sampler_weights"], ...] = ("weights", "sampler_weights")
-_META = "checkpoint.json"
 
 
 class Storage:
@@ -44,9 +51,15 @@ class Storage:
         """Make the folders that everything else expects below an existing `root`."""
         for name in ("sessions", "runs", "samplers", "logs", "cache"):
             (root / name).mkdir(exist_ok=True, mode=0o700)
+        if _read(root / "team.json", TeamRecord) is None:
+            write_atomically(root / "team.json", encode(TeamRecord(new_id(7), "default", datetime.now(UTC))))
         return cls(root)
 
     # ------------------------------------------------------------ records
+
+    def team(self) -> TeamRecord:
+        """The team to which everything belongs; the same one for as long as the folder lives."""
+        return _found(self.root / "team.json", TeamRecord, "there is no team")
 
     def new_session(self) -> str:
         """Record a session and return its id."""
@@ -126,7 +139,7 @@ class Storage:
             expires_at = None if ttl_seconds is None else time.time() + ttl_seconds
             saved = Saved(checkpoint, folder, policy_version, expires_at)
             extra = {"policy_version": policy_version, "expires_at": expires_at}
-            write_atomically(scratch / _META, encode({**to_dict(checkpoint), **extra}))
+            write_atomically(scratch / METADATA, encode({**to_dict(checkpoint), **extra}))
             sync_tree(scratch)
             scratch.rename(folder)
             point(run / path.kind / path.name, f"../saves/{save_id}")
@@ -151,13 +164,49 @@ class Storage:
         found = (self._saved(link) for kind in _KINDS for link in _visible(self._run(run_id) / kind))
         return sorted((saved for saved in found if saved), key=lambda saved: saved.checkpoint.created_at)
 
+    def checkpoint_by_id(self, checkpoint_id: str) -> Saved:
+        """The checkpoint with this `Checkpoint.id`.
+
+        Raises:
+            NotFoundError: there is none, or it has expired or been replaced.
+        """
+        check_name("checkpoint_id", checkpoint_id)
+        everything = (saved for run in self.runs() for saved in self.checkpoints(run.id))
+        found = next((saved for saved in everything if saved.checkpoint.id == checkpoint_id), None)
+        if found is None:
+            text = f"there is no checkpoint with the id {checkpoint_id!r} (the id is wanted, not the name)"
+            raise NotFoundError(text, status=404)
+        return found
+
+    def files(self, saved: Saved) -> list[SavedFile]:
+        """The files of a checkpoint that are for others, by name.
+
+        Raises:
+            NotFoundError: it has been replaced meanwhile, and its files are gone.
+        """
+        return listed(saved.folder)
+
+    def file(self, run_id: str, save: str, name: str) -> Path:
+        """Where one of the files of `files` lies.
+
+        Args:
+            save: name of the folder of a `Saved`.
+
+        Raises:
+            NotFoundError: no such file, or it is gone; nothing outside the folder is ever found.
+        """
+        folder = self._run(run_id) / "saves" / check_name("save", save)
+        if not any(file.name == name for file in listed(folder)):
+            raise NotFoundError(f"the checkpoint has no file {name!r}", status=404)
+        return folder / name
+
     def _saved(self, link: Path) -> Saved | None:
         """What a name points at. The link is followed once, so that everything read after it is of one save."""
         try:
             folder = link.parent / link.readlink()
         except OSError:
             return None
-        meta = _read(folder / _META, dict)
+        meta = _read(folder / METADATA, dict)
         if meta is None:
             return None
         expires_at = meta.get("expires_at")
@@ -178,7 +227,7 @@ class Storage:
                 kept.add(f"saves/{saved.folder.name}")
         for folder in (run / "saves").iterdir():
             if f"saves/{folder.name}" not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                detach_and_remove(folder)  # gone in one step, so that nobody finds half of its files
 
     # ------------------------------------------------------------ the live adapter
 

@@ -82,7 +82,7 @@ class Durability:
         _refill(engine, window, redo)
         return adapter
 
-    def keep(self, engine: TrainingEngine, adapter: AdapterConfig, name: str, failed: bool) -> State | None:
+    def keep(self, engine: TrainingEngine, adapter: AdapterConfig, name: str, *, failed: bool) -> State | None:
         """The saved state that has the effect of the operation just done; `None` when the last one still does.
 
         A step that fails has dropped the gradients and nothing else; a load or a new start that fails, nothing at all.

@@ -146,10 +146,13 @@ class Trainer:
         except RuntimeError as error:  # no process that tries again will fare better
             raise DeploymentFailedError(str(error)) from error
 
-    def _keep(self, name: str, failed: bool) -> State | None:
+    def _keep(self, name: str, error: str | None) -> State | None:
+        _, engine = self._opened()
+        if error is not None and name in LASTING:  # an engine does so itself, unless it was never asked
+            engine.poison(error)
         if self._durability is None:
             return None
-        return self._durability.keep(self._opened()[1], self._adapter, name, failed)
+        return self._durability.keep(engine, self._adapter, name, failed=error is not None)
 
     async def broken(self) -> None:
         """Wait until this trainer can do nothing more; see `Operations.broken`."""
@@ -161,6 +164,12 @@ class Trainer:
         self._up.set()
         await self._operations.aclose()
         self._admission.shutdown(wait=False, cancel_futures=True)
+
+    async def release(self, timeout: float) -> bool:
+        """Wait until the operation that was running when the server stopped has ended; says whether it has, so that
+        the engine is free.
+        """
+        return await self._operations.aclose(timeout)
 
     # ------------------------------------------------------------ submit
 
