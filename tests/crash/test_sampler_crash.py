@@ -19,7 +19,7 @@ async def test_samples_under_way_are_asked_for_again_and_come_from_what_was_publ
     async with deployment(tmp_path) as (_, service):
         training = await service.create_lora_training_client_async("loops/tiny", rank=8, seed=11, with_sampler=True)
         await train(training, 2)
-        sampling = await training.save_weights_and_get_sampling_client_async("two")
+        sampling = await (await training.save_weights_and_get_sampling_client_async("two"))
         params = SamplingParams(max_tokens=48, temperature=1.0, seed=3)
 
         async def sample(prompt: int) -> SampleResult:

@@ -98,11 +98,18 @@ class Journal:
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            self._set_up()
+        except sqlite3.Error as error:
+            raise DeploymentFailedError(f"the journal {path} cannot be opened: {error}") from error
+
+    def _set_up(self) -> None:
+        try:
             self._db.executescript(_SETTINGS)
             self._db.executescript(_TABLES)
             self._db.execute("PRAGMA incremental_vacuum").fetchall()
-        except sqlite3.Error as error:
-            raise DeploymentFailedError(f"the journal {path} cannot be opened: {error}") from error
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file. What was written is on the disk already."""

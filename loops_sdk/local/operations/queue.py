@@ -254,15 +254,18 @@ class Operations:
 
     def _work_off(self) -> None:
         while (operation := self._queue.get()) is not None and not self._closed:
-            with self._lock:
-                self._running = operation.name
-                self._waiting -= 1
-                self._waiting_bytes -= operation.size
-            try:
-                self._finish(operation, self._try(operation))
-            except Exception as error:
-                self._break(operation, error)
-                return
+            self._do(operation)
+
+    def _do(self, operation: Operation) -> None:
+        with self._lock:
+            self._running = operation.name
+            self._waiting -= 1
+            self._waiting_bytes -= operation.size
+        try:
+            self._finish(operation, self._try(operation))
+        except Exception as error:
+            self._break(operation, error)
+        else:
             self._tell(operation.done.set)
 
     def _try(self, operation: Operation) -> _Outcome:
