@@ -50,11 +50,18 @@ class Ports:
         self._ports = _read(self._record)
         end = time.monotonic() + _PATIENCE
         for serve, port in self._ports.items():
-            while serve not in self._kept and time.monotonic() < end:
-                try:
-                    self._kept[serve] = _listener(self._host, port)
-                except OSError:
-                    await asyncio.sleep(_LOOK_AGAIN)
+            listener = self._try(port)
+            while listener is None and time.monotonic() < end:
+                await asyncio.sleep(_LOOK_AGAIN)
+                listener = self._try(port)
+            if listener is not None:
+                self._kept[serve] = listener
+
+    def _try(self, port: int) -> socket.socket | None:
+        try:
+            return _listener(self._host, port)
+        except OSError:
+            return None
 
     def open(self, serve: str) -> socket.socket:
         """A socket that listens for what is served, at the port it had before if that is free.
