@@ -162,7 +162,7 @@ async def a_pass(script: list[Action], client: Client, camera: Camera, root: Pat
         do_all(operations)
         outcome = seen(storage, engine, operations, client)
         await trainer._shut_down(trainer.app)
-    assert len(list((root / "runs" / RUN.id / "states").iterdir())) <= 2
+    assert len(list((root / "runs" / RUN.id / "progress" / "states").iterdir())) <= 2
     return outcome
 
 

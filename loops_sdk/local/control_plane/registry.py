@@ -136,6 +136,7 @@ class Registry:
         await self._servers.stop(run_id)
         if (sampler := self.sampler_of(run_id)) is not None:
             await self._servers.stop(sampler.id)
+        self.storage.drop_progress(run_id)
         return run
 
     # ------------------------------------------------------------ reuse

@@ -78,9 +78,13 @@ class Storage:
             place.mkdir(exist_ok=True, mode=0o700)
         write_atomically(folder / "run.json", encode(run))
 
-    def run_folder(self, run_id: str) -> Path:
-        """Where everything that belongs to a run lies."""
-        return self._run(run_id)
+    def progress(self, run_id: str) -> Path:
+        """The folder in which a trainer keeps what another one needs to go on with the run. Only trainers make it."""
+        return self._run(run_id) / "progress"
+
+    def drop_progress(self, run_id: str) -> None:
+        """Nobody will go on with the run, and nobody does."""
+        shutil.rmtree(self.progress(run_id), ignore_errors=True)
 
     def run(self, run_id: str) -> RunRecord:
         """The record of a run.

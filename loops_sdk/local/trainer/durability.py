@@ -38,7 +38,7 @@ class Durability:
     """The journal and the saved states of one run, for one process at a time.
 
     Args:
-        folder: the run's folder, which must exist.
+        folder: made when it is not there; its parent must exist.
 
     Raises:
         DeploymentFailedError: the journal cannot be opened.
@@ -46,7 +46,8 @@ class Durability:
 
     def __init__(self, folder: Path) -> None:
         self._states = folder / "states"
-        self._states.mkdir(exist_ok=True, mode=0o700)
+        for place in (folder, self._states):
+            place.mkdir(exist_ok=True, mode=0o700)
         self.journal = Journal(folder / "journal.sqlite")
         self._state = self.journal.state()
 

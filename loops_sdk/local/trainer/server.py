@@ -111,7 +111,7 @@ class Trainer:
         self._attached.set()
 
     def _take_over(self, run: RunRecord) -> None:
-        self._durability = Durability(self._storage.run_folder(run.id))
+        self._durability = Durability(self._storage.progress(run.id))
         self._window = self._operations.restore(self._durability.journal, self._work)
 
     async def open(self, run: RunRecord, engine: TrainingEngine) -> None:

@@ -160,7 +160,7 @@ async def test_a_trainer_that_cannot_come_up_again_is_given_up(
         client = Client(stack, session)
         run = await client.run("trainers")
         await killed("trainer")
-        journal = tmp_path / "data" / "runs" / run["id"] / "journal.sqlite"
+        journal = tmp_path / "data" / "runs" / run["id"] / "progress" / "journal.sqlite"
         journal.with_name("journal.sqlite-wal").unlink()
         journal.write_bytes(b"no database" * 1000)
 
@@ -254,6 +254,7 @@ async def test_a_deployment_on_the_same_data_directory_goes_on_with_what_was_ser
         status, alone = await client.create("samplers")
         assert status == 200
         await client.ask("POST", f"/v1/loops/runs/{ended['id']}/deactivate")
+        assert not (data / "runs" / ended["id"] / "progress").exists()  # nobody will go on with it
         await client.do(run["base_url"], "forward_backward", batch(1, 2))
     async with local_stack(data_dir=data) as again:
         assert again.api_key == stack.api_key
