@@ -79,24 +79,11 @@ def _is_time(value: Any) -> bool:
 
 # ---------------------------------------------------------------- the tables
 
-SAMPLER_STATES = OneOf(
-    [
-        "BUILDING",
-        "DEPLOYING",
-        "DEPLOY_FAILED",
-        "LOADING_MODEL",
-        "ACTIVE",
-        "UNHEALTHY",
-        "BUILD_FAILED",
-        "BUILD_STOPPED",
-        "DEACTIVATING",
-        "INACTIVE",
-        "FAILED",
-        "UPDATING",
-        "SCALED_TO_ZERO",
-        "WAKING_UP",
-    ]
-)
+_SAMPLER_STATES = """
+BUILDING DEPLOYING DEPLOY_FAILED LOADING_MODEL ACTIVE UNHEALTHY BUILD_FAILED BUILD_STOPPED DEACTIVATING INACTIVE FAILED
+UPDATING SCALED_TO_ZERO WAKING_UP
+"""
+SAMPLER_STATES = OneOf(_SAMPLER_STATES.split())
 TRAINER_STATES = OneOf(["CREATED", "DEPLOYING", "RUNNING", "SCALED_TO_ZERO", "FAILED", "STOPPED", "PREEMPTED"])
 
 SESSION = {"id": str}
@@ -279,7 +266,8 @@ async def of_samplers(replies: Replies, body: dict[str, Any], run: Any) -> None:
     assert len((await replies.ask(endpoints.LIST_SAMPLERS))["samplers"]) == 2
     await replies.ask(endpoints.GET_SAMPLER, {"sampler_id": sampler["id"]})
     await replies.ask(endpoints.DEACTIVATE_SAMPLER, {"sampler_id": sampler["id"]})
-    for one in (sampler, run["sampler"]):
+    replies.plane.launcher.launched[run["sampler"]["id"]].state = "ready"
+    for one in (sampler, run["sampler"]):  # one that has ended, one that is up
         ids = {name: one[name] for name in ("model_id", "deployment_id")}
         await replies.ask(endpoints.MODEL_DEPLOYMENT, ids)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
 from loops_sdk.local.control_plane import Deployed
 from loops_sdk.local.control_plane.registry import Registry
 from loops_sdk.local.storage import Storage
@@ -175,14 +176,15 @@ async def test_a_run_that_ends_while_its_sampler_is_made_keeps_none(tmp_path: Pa
     assert {server.state for server in launcher.launched.values()} == {"stopped"}
 
 
-async def test_two_who_ask_for_the_sampler_of_a_run_get_the_same_one(tmp_path: Path, serve: Serve) -> None:
-    launcher = Slow()
-    plane = await started(tmp_path, serve, launcher)
-    run = await plane.run("trainers")
-    creating = [asyncio.create_task(plane.create("samplers", run_id=run["id"], base_model=...)) for _ in range(2)]
+async def test_two_who_ask_for_the_sampler_of_a_run_get_the_same_one(tmp_path: Path) -> None:
+    storage, launcher = Storage.create(tmp_path), Slow()
+    registry, session = Registry(storage, launcher), storage.new_session()
+    run = await registry.create_run(CreateRunBody(session, "double/model"), with_sampler=False)
+    asking = [asyncio.create_task(registry.create_sampler(CreateSamplerBody(session, run_id=run.id))) for _ in range(2)]
     await launcher.asked.wait()
     launcher.go.set()
-    assert len({(await one).json["sampler"]["id"] for one in creating}) == 1
+    assert len({(await one).id for one in asking}) == 1
+    assert len(launcher.launched) == 2
 
 
 # ---------------------------------------------------------------- idleness
@@ -213,8 +215,6 @@ class Makes:
         self._registry, self._session = registry, session
 
     async def run(self, delay: int | None) -> tuple[str, str]:
-        from loops_sdk._wire.bodies import CreateRunBody
-
         body = CreateRunBody(self._session, "double/model", scale_down_delay_seconds=delay)
         run = await self._registry.create_run(body, with_sampler=True)
         sampler = self._registry.sampler_of(run.id)
@@ -236,6 +236,18 @@ async def test_the_server_looks_by_itself_and_keeps_the_checkpoints(tmp_path: Pa
     assert (deployment["status"], deployment["active_run_id"]) == ({"name": "SCALED_TO_ZERO"}, None)
     assert len((await plane.get("checkpoints", run_id=run["id"]))["checkpoints"]) == 1
     assert (await shown(plane, kept))["status"] == {"name": "ACTIVE"}
+
+
+async def test_what_expired_of_an_ended_run_is_removed(tmp_path: Path, serve: Serve) -> None:
+    plane = await started(tmp_path, serve, look_every=0.005)
+    ended, active = await plane.run("trainers"), await plane.run("trainers")
+    await plane.peer.post(f"/v1/loops/runs/{ended['id']}/deactivate", {})
+    folders = []
+    for run in (ended, active):
+        path = plane.save(run["id"], "weights", "short", ttl_seconds=0)
+        folders.append(tmp_path / "runs" / run["id"] / "weights" / path.rpartition("/")[2])
+    await until(lambda: not folders[0].is_symlink())
+    assert folders[1].is_symlink()  # its trainer removes it, with its next save
 
 
 async def test_a_look_that_fails_is_not_the_last(

@@ -45,6 +45,7 @@ class Registry:
         self.launcher = launcher
         self._servers = Servers(launcher, self._end_the_idlest)
         self._hidden: set[str] = set()
+        self._with_delay: set[str] = set()
         self._pairing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # ------------------------------------------------------------ what there is
@@ -125,11 +126,14 @@ class Registry:
             except BaseException:
                 await self.end_run(run.id, ended_as="FAILED")
                 raise
+        if run.scale_down_delay_seconds is not None:
+            self._with_delay.add(run.id)
         return self.storage.run(run.id)
 
     async def end_run(self, run_id: str, *, ended_as: str = "STOPPED") -> RunRecord:
         """Stop the run's trainer and its paired sampler; its checkpoints stay."""
         run = self.storage.run(run_id)
+        self._with_delay.discard(run_id)
         if run.ended_at is None:
             run = attrs.evolve(run, ended_at=datetime.now(UTC), ended_as=ended_as)
             self.storage.write_run(run)
@@ -247,9 +251,16 @@ class Registry:
 
     async def end_the_overdue(self) -> None:
         """End the runs of which nobody has asked anything for as long as they were given."""
-        while (late := overdue(self._served())) is not None:  # one at a time: ending takes time, in which others wake
+        # One at a time: ending takes time, in which others wake. Runs without a delay are not worth a look at the disk.
+        while self._with_delay and (late := overdue(self._served())) is not None:
             _log.info("run %s, idle for %.0f s, is ended as its scale_down_delay_seconds says", late.name, late.idle)
             await late.end()
+
+    async def remove_expired(self) -> None:
+        """Remove expired checkpoints of runs that have ended; a trainer that is there removes its own."""
+        for run in self.runs():
+            if self.port(run) is None:
+                await asyncio.to_thread(self.storage.remove_expired, run.id)
 
     async def _end_the_idlest(self) -> bool:
         if (idlest := to_make_room(self._served())) is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,6 +33,8 @@ __all__ = ["ControlPlane"]
 
 _BODY_LIMIT = 2**20
 _FILE = "file"
+#: Looking through all checkpoints is work; expired ones may stay for a minute.
+_LOOKS_PER_REMOVAL = 12
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +48,7 @@ class ControlPlane:
         host: where trainers and samplers listen. When they listen everywhere, clients are told the host by which they
             reached the control plane.
         url_lifetime: seconds that the address of a checkpoint's file is good for.
-        look_every: seconds between two looks at who has been idle for too long.
+        look_every: seconds between two looks at which runs have been idle, and which checkpoints kept, for long enough.
         clock: seconds since the epoch.
     """
 
@@ -99,19 +102,21 @@ class ControlPlane:
         return of_ours
 
     async def _looking(self, _app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._end_the_overdue(), name="look for idle runs")
+        task = asyncio.create_task(self._tidy(), name="end idle runs, remove expired checkpoints")
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    async def _end_the_overdue(self) -> None:
-        while True:
+    async def _tidy(self) -> None:
+        for looks in itertools.count():
             await asyncio.sleep(self._look_every)
             try:
                 await self._registry.end_the_overdue()
+                if looks % _LOOKS_PER_REMOVAL == 0:
+                    await self._registry.remove_expired()
             except Exception:
-                _log.exception("a run that has been idle for too long could not be ended")
+                _log.exception("idle runs could not be ended, or expired checkpoints not removed; tried again soon")
 
     # ------------------------------------------------------------ sessions and teams
 

@@ -47,6 +47,12 @@ class LocalStack:
     training goes on as if nothing had happened: to the bit, each operation once. A deployment that is started on the
     data directory of one that has ended, however that came about, goes on with the runs that it had.
 
+    A run stays up until it is deactivated, until room is needed and nobody has asked anything of it for a minute, or,
+    when it was made with `scale_down_delay_seconds`, until nobody has asked anything of it for that long. Its
+    checkpoints stay in any case. A run made with `reuse_from_run_id` (or the older `reuse_from_session_id`) takes over
+    trainer and sampler of the other run, which ends, without loading the base model again; they listen at new
+    addresses. Where there is nothing to take over it gets new ones.
+
     Args:
         base_model: the one base model it serves: ``"loops/tiny"``, which ships with this package, a folder in Hugging
             Face format, a ``.gguf`` file, or a hub id.

@@ -15,7 +15,7 @@ from loops_sdk.local.storage import SamplerRecord
 
 async def serve(child: Child) -> None:
     """Serve one record after another until cancelled, each with a server of its own."""
-    loading = asyncio.create_task(child.load("load_generation_engine"))
+    loading = asyncio.create_task(_load(child))
     assigned = await child.assignment(loading)
     while True:
         assigned = await _serve(child, *assigned, loading)
@@ -33,6 +33,11 @@ async def _serve(
         following = await child.assignment(loading)
     await child.let_go(sampler.release)
     return following
+
+
+async def _load(child: Child) -> GenerationEngine:
+    engine: GenerationEngine = await child.load("load_generation_engine")
+    return engine
 
 
 def _within(limit: int | None, record: SamplerRecord) -> SamplerRecord:

@@ -14,7 +14,7 @@ async def serve(child: Child) -> None:
     """Serve one run after another until cancelled. Each has a server of its own, at an address of its own: who still
     speaks to an ended run finds nobody.
     """
-    loading = asyncio.create_task(child.load("load_training_engine", max_seq_len=child.settings.max_seq_len))
+    loading = asyncio.create_task(_load(child))
     assigned = await child.assignment(loading)
     while True:
         assigned = await _serve(child, *assigned, loading)
@@ -33,6 +33,11 @@ async def _serve(
         following = await child.assignment(asyncio.create_task(trainer.broken()))
     await child.let_go(trainer.release)
     return following
+
+
+async def _load(child: Child) -> TrainingEngine:
+    engine: TrainingEngine = await child.load("load_training_engine", max_seq_len=child.settings.max_seq_len)
+    return engine
 
 
 if __name__ == "__main__":
