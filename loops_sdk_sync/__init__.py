@@ -20,7 +20,10 @@ from loops_sdk import (
     CheckpointPath,
     ClientClosedError,
     ConnectionFailedError,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
+    Deployment,
     DeploymentFailedError,
     EnablementDetails,
     EncodedTextChunk,
@@ -65,6 +68,7 @@ from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, Futur
 from loops_sdk_sync._generated.sampling import SamplingClient
 from loops_sdk_sync._generated.service import ServiceClient
 from loops_sdk_sync._generated.training import TrainingClient
+from loops_sdk_sync.preferences import attach_reference_logprobs, attach_reference_logprobs_async
 
 __all__ = [
     "AdamParams",
@@ -78,7 +82,10 @@ __all__ = [
     "ClientClosedError",
     "ComposedFuture",
     "ConnectionFailedError",
+    "CustomArrayLoss",
+    "CustomLoss",
     "Datum",
+    "Deployment",
     "DeploymentFailedError",
     "EnablementDetails",
     "EncodedTextChunk",
@@ -122,6 +129,8 @@ __all__ = [
     "UnsupportedError",
     "WandbConfig",
     "WeightsNotReadyError",
+    "attach_reference_logprobs",
+    "attach_reference_logprobs_async",
     "from_dict",
     "to_dict",
 ]

@@ -209,7 +209,7 @@ class Poller:
         else:
             record.fail(error, final=final)
         elapsed = time.monotonic() - record.accepted_at
-        text = None if error is None else str(error)
+        text = None if record.error is None else str(record.error)
         self._emit(OperationFinished(record.operation, record.operation_id, elapsed, text))
 
 

@@ -184,6 +184,8 @@ def _as_tensor(name: str, value: Any) -> TensorData:
 def _check_lengths(datum: Datum, _attribute: object, value: dict[str, TensorData]) -> None:
     length = datum.model_input.length
     for name, tensor in value.items():
+        if not tensor.shape:
+            raise InvalidInputError(f"loss_fn_inputs[{name!r}]: expected one value per position, got a single number")
         if len(tensor) != length:
             raise InvalidInputError(
                 f"loss_fn_inputs[{name!r}]: has {len(tensor)} values, but model_input has {length} positions"
@@ -201,7 +203,7 @@ class Datum:
             target means "ignore this position". Plain lists, numpy arrays and torch tensors become `TensorData`.
 
     Raises:
-        InvalidInputError: a tensor whose first dimension is not the length of `model_input`.
+        InvalidInputError: a tensor whose first dimension is not the length of `model_input`, or a single number.
     """
 
     model_input: ModelInput = attrs.field(converter=_as_model_input)

@@ -214,7 +214,7 @@ def nothing_yet(folder: Path) -> Photograph:
 
 FB, STEP = Submit("forward_backward", batch(1, 2)), Submit("optim_step", {"adam_params": {"learning_rate": 1.0}})
 FAIL = Submit("forward_backward", {**batch(1, 2), "loss_fn_config": {"fail": True}})
-SAVE, INIT = Submit("save_state", {"name": "a"}), Submit("init_trainer_server", {"lora_rank": 8})
+SAVE, INIT = Submit("save_state", {"name": "a"}), Submit("init_trainer_server", {"lora_rank": 8, "seed": 1})
 LOAD = Submit("load_state_with_optimizer", {"path": f"bt://loops:{RUN.id}/weights/a"})
 
 

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS operations (
 CREATE TABLE IF NOT EXISTS bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS replies (seq INTEGER PRIMARY KEY, reply BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS state (
-    one INTEGER PRIMARY KEY CHECK (one = 1), folder TEXT NOT NULL, config TEXT NOT NULL
+    one INTEGER PRIMARY KEY CHECK (one = 1), folder TEXT NOT NULL, rank INTEGER NOT NULL
 );
 """
 
@@ -54,11 +54,11 @@ class State:
 
     Attributes:
         folder: name of the folder that holds it.
-        config: the adapter's configuration as JSON.
+        rank: rank of the adapter in it, which an engine must have before it can load the state.
     """
 
     folder: str
-    config: str
+    rank: int
 
 
 @attrs.frozen
@@ -128,7 +128,7 @@ class Journal:
 
     def state(self) -> State | None:
         """The saved state that all operations without a body are part of; `None` before the first."""
-        row = self._db.execute("SELECT folder, config FROM state").fetchone()
+        row = self._db.execute("SELECT folder, rank FROM state").fetchone()
         return None if row is None else State(*row)
 
     # ------------------------------------------------------------ what happens
@@ -204,7 +204,7 @@ class Journal:
             return int(redone)
 
     def _point(self, seq: int, state: State) -> None:
-        self._db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (state.folder, state.config))
+        self._db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (state.folder, state.rank))
         self._db.execute("DELETE FROM bodies WHERE seq <= ?", (seq,))
 
     @contextmanager

@@ -6,12 +6,9 @@ in a folder that is whole or absent; the journal says which one counts. Gradient
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import attrs
 
 from loops_sdk._wire import endpoints
 from loops_sdk.errors import DeploymentFailedError
@@ -56,13 +53,13 @@ class Durability:
         """Whether there is a saved state to go on from."""
         return self._state is not None
 
-    def begin(self, engine: TrainingEngine, adapter: AdapterConfig) -> None:
+    def begin(self, engine: TrainingEngine) -> None:
         """Save the state in which the run starts."""
-        self._state = self._save(engine, adapter)
+        self._state = self._save(engine)
         self.journal.begin(self._state)
 
-    def resume(self, engine: TrainingEngine, window: Sequence[Done], redo: Callable[[Done], object]) -> AdapterConfig:
-        """Bring a fresh engine to where the last process was, and return the configuration of its adapter.
+    def resume(self, engine: TrainingEngine, window: Sequence[Done], redo: Callable[[Done], object]) -> None:
+        """Bring a fresh engine to where the last process was.
 
         Args:
             window: the operations since the saved state whose effect it lacks.
@@ -73,17 +70,15 @@ class Durability:
             Exception: an operation that had succeeded fails this time.
         """
         assert self._state is not None  # `begun`
-        adapter = AdapterConfig(**json.loads(self._state.config))
-        engine.init_adapter(adapter)
+        engine.init_adapter(AdapterConfig(lora_rank=self._state.rank))
         try:
             engine.load_state(self._states / self._state.folder, optimizer=True)
         except RuntimeError as error:
             raise DeploymentFailedError(f"the run cannot be resumed: {error}") from error
         self._sweep()
         _refill(engine, window, redo)
-        return adapter
 
-    def keep(self, engine: TrainingEngine, adapter: AdapterConfig, name: str, *, failed: bool) -> State | None:
+    def keep(self, engine: TrainingEngine, name: str, *, failed: bool) -> State | None:
         """The saved state that has the effect of the operation just done; `None` when the last one still does.
 
         A step that fails has dropped the gradients and nothing else; a load or a new start that fails, nothing at all.
@@ -91,13 +86,13 @@ class Durability:
         if name not in _CHANGING:
             return None
         if not failed:
-            self._state = self._save(engine, adapter)
+            self._state = self._save(engine)
         return self._state if not failed or name == endpoints.OPTIM_STEP.name else None
 
-    def _save(self, engine: TrainingEngine, adapter: AdapterConfig) -> State:
+    def _save(self, engine: TrainingEngine) -> State:
         """A new folder beside the one that counts; those before that one go."""
         self._sweep()
-        state = State(new_id(12), json.dumps(attrs.asdict(adapter)))
+        state = State(new_id(12), int(engine.adapter_config["r"]))
         scratch = self._states / f".{state.folder}"
         scratch.mkdir(mode=0o700)
         engine.save_state(scratch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,6 +38,7 @@ __all__ = ["Trainer"]
 Work = Callable[[], Any]
 _KEY = re.compile(r"[!-~]{1,255}")
 _BODIES: dict[str, type[Any]] = {one.name: one.body for one in endpoints.OPERATIONS if one.body is not None}
+_SEED_BITS = 53  #: of a seed that is drawn here and told: as many as every reader of JSON keeps
 
 
 class Trainer:
@@ -68,7 +70,6 @@ class Trainer:
         self._admission = ThreadPoolExecutor(1, thread_name_prefix="admission")
         self._durability: Durability | None = None
         self._window: list[Done] = []
-        self._adapter = AdapterConfig()
         self._run: RunRecord | None = None
         self._engine: TrainingEngine | None = None
         self._attached, self._up = asyncio.Event(), asyncio.Event()
@@ -130,15 +131,14 @@ class Trainer:
 
     def _prepare(self, run: RunRecord, engine: TrainingEngine) -> None:
         if self._durability is not None and self._durability.begun:
-            self._adapter = self._durability.resume(engine, self._window, lambda one: self._plan(one.name, one.body)())
+            self._durability.resume(engine, self._window, lambda one: self._plan(one.name, one.body)())
             self._window = []
             return
-        self._adapter = AdapterConfig(lora_rank=run.lora_rank, seed=run.seed)
-        engine.init_adapter(self._adapter)
+        engine.init_adapter(AdapterConfig(lora_rank=run.lora_rank, seed=run.seed))
         if run.load_from is not None:
             self._start_from(engine, CheckpointPath.parse(run.load_from))
         if self._durability is not None:
-            self._durability.begin(engine, self._adapter)
+            self._durability.begin(engine)
 
     def _start_from(self, engine: TrainingEngine, path: CheckpointPath) -> None:
         try:
@@ -152,7 +152,7 @@ class Trainer:
             engine.poison(error)
         if self._durability is None:
             return None
-        return self._durability.keep(engine, self._adapter, name, failed=error is not None)
+        return self._durability.keep(engine, name, failed=error is not None)
 
     async def broken(self) -> None:
         """Wait until this trainer can do nothing more; see `Operations.broken`."""
@@ -265,13 +265,9 @@ class Trainer:
 
     def _plan_init(self, body: InitBody) -> Work:
         _, engine = self._opened()
-        given = {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        return partial(self._init, engine, AdapterConfig(**given))
-
-    def _init(self, engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
-        engine.init_adapter(config)
-        self._adapter = config
-        return InitTrainerServerResponse(config.lora_rank)
+        settings: dict[str, Any] = {"seed": secrets.randbits(_SEED_BITS)}
+        settings |= {name: value for name, value in attrs.asdict(body).items() if value is not None}
+        return partial(_init, engine, AdapterConfig(**settings))
 
     # ------------------------------------------------------------ reads
 
@@ -328,6 +324,12 @@ class Trainer:
         assert self._run is not None  # `open` was called: nothing asks before
         assert self._engine is not None
         return self._run, self._engine
+
+
+def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
+    """Start over, and confirm everything that was set, also what was not asked for."""
+    engine.init_adapter(config)
+    return InitTrainerServerResponse(**attrs.asdict(config))
 
 
 def _write(engine: TrainingEngine, kind: str, folder: Path) -> None:

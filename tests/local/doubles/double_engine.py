@@ -106,9 +106,11 @@ class Trainer:
             targets = _targets(datum)
             kept = targets >= 0
             scored = np.where(kept, logprobs[np.where(kept, targets, 0)], 0.0)
-            gradient += kept.sum() * np.exp(logprobs) - np.bincount(targets[kept], minlength=VOCAB)
+            weights = datum.loss_fn_inputs.get("weights")
+            scale = np.where(kept, 1.0 if weights is None else weights.data, 0.0)
+            gradient += scale.sum() * np.exp(logprobs) - np.bincount(targets[kept], scale[kept], VOCAB)
             outputs.append(
-                {"logprobs": TensorData(scored, "float32"), "elementwise_loss": TensorData(-scored, "float32")}
+                {"logprobs": TensorData(scored, "float32"), "elementwise_loss": TensorData(-scale * scored, "float32")}
             )
         loss = float(sum(output["elementwise_loss"].data.sum() for output in outputs))
         return ForwardBackwardOutput(loss, {"loss:sum": loss}, outputs), gradient
@@ -144,15 +146,17 @@ class Trainer:
                     "logits": self.logits.tolist(),
                     "moments": self.moments.tolist(),
                     "step": self.step,
-                    "r": self.config.lora_rank,
+                    "config": attrs.asdict(self.config),
                 }
             )
         )
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
         state = json.loads((folder / "state.json").read_text())
-        if state["r"] != self.config.lora_rank:
-            raise RuntimeError(f"saved with r={state['r']}, this adapter has {self.config.lora_rank}")
+        saved = AdapterConfig(**state["config"])
+        if saved.lora_rank != self.config.lora_rank:
+            raise RuntimeError(f"saved with r={saved.lora_rank}, this adapter has {self.config.lora_rank}")
+        self.config = saved
         self.logits = np.array(state["logits"])
         self._restart(np.array(state["moments"]) if optimizer else np.zeros((2, VOCAB)), state["step"] * optimizer)
 
