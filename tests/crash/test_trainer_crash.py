@@ -53,11 +53,12 @@ async def test_killed_at_random_instants_training_ends_where_it_would_have_ended
     killer = Killer(KILLS, STEPS, SEED)
     start = time.monotonic()
     async with deployment(tmp_path) as (_, service):
-        killing = asyncio.create_task(killer.run())
         training = await service.create_lora_training_client_async("loops/tiny", rank=8, seed=11)
-        await train(training, STEPS, killer.step)
-        await killer.done()
-        killing.cancel()
+        async with asyncio.TaskGroup() as group:  # a killer that finds nobody to kill ends the test
+            killing = group.create_task(killer.run())
+            await train(training, STEPS, killer.step)
+            await killer.done()
+            killing.cancel()
         assert await training.policy_version_async() == STEPS
         assert training.last_policy_version == STEPS
         assert weights(tmp_path, training.run_id, STEPS) == undisturbed

@@ -17,7 +17,7 @@ from loops_sdk.local.stack.process import Process
 __all__ = ["Supervised"]
 
 #: Successors in a row that may fail before they are ready.
-_MOST_TRIES = 3
+_MOST_TRIES = 5
 #: Seconds of service after which a death is taken for an accident: the next process starts at once.
 _PROVEN = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0

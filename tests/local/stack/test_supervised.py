@@ -52,6 +52,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """A supervised child and those that will take over, the first of which serves."""
     made: list[Supervised] = []
     monkeypatch.setattr(supervised, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(supervised, "_LONGEST_PAUSE", 0.001)
 
     def one(*children: Child | Exception, replaced: bool = True) -> tuple[Supervised, list[Child]]:
         first, *others = children
@@ -88,21 +89,21 @@ async def test_another_one_takes_over_at_the_same_address(make: Make) -> None:
     assert first.assigned == second.assigned == [("run7", watched.port)]
 
 
-async def test_three_that_never_become_ready_are_enough(make: Make) -> None:
-    watched, children = make(Child(), *(Child(serves_for=None) for _ in range(4)))
-    for child in children[:4]:
+async def test_five_that_never_become_ready_are_enough(make: Make) -> None:
+    watched, children = make(Child(), *(Child(serves_for=None) for _ in range(6)))
+    for child in children[:6]:
         assert watched.state in ("ready", "starting")
         child.die()
         await turns()
     assert watched.state == "failed"
-    assert not children[4].assigned
+    assert not children[6].assigned
     with pytest.raises(ConnectionRefusedError):  # whoever waits is told, instead of waiting for ever
         socket.create_connection(("127.0.0.1", watched.port), timeout=1)
 
 
 async def test_one_that_was_ready_in_between_starts_the_count_again(make: Make) -> None:
-    never = [Child(serves_for=None) for _ in range(4)]
-    watched, children = make(Child(), *never[:2], Child(serves_for=0.0), *never[2:], Child())
+    never = [Child(serves_for=None) for _ in range(8)]
+    watched, children = make(Child(), *never[:4], Child(serves_for=0.0), *never[4:], Child())
     for child in children[:-1]:
         child.die()
         await turns()
@@ -139,6 +140,7 @@ async def test_pauses_grow_up_to_a_bound_and_service_ends_them(make: Make, monke
         await plain(0)
 
     monkeypatch.setattr(supervised, "_FIRST_PAUSE", 0.25)
+    monkeypatch.setattr(supervised, "_LONGEST_PAUSE", 5.0)
     _, children = make(Child(), *(Child(serves_for=0.1) for _ in range(7)), Child(serves_for=60.0), Child())
     monkeypatch.setattr(supervised.asyncio, "sleep", sleep)
     for child in children[:-1]:
@@ -152,6 +154,7 @@ async def test_stopping_ends_it_also_in_the_middle_of_a_replacement(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised, "_FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(supervised, "_LONGEST_PAUSE", 60.0)
     watched, (first, second, third) = make(Child(serves_for=0.0), Child(serves_for=0.0), Child())
     first.die()
     await turns(2)
