@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ def batch(step: int) -> list[Datum]:
     return [Datum(tokens[:-1], {"target_tokens": tokens[1:]})]
 
 
-async def train(training: TrainingClient, steps: int, on_step: Callable[[int], None] = lambda step: None) -> None:
+async def nothing(_step: int) -> None:
+    """What happens at a step when nothing is to happen."""
+
+
+async def train(training: TrainingClient, steps: int, on_step: Callable[[int], Awaitable[None]] = nothing) -> None:
     """`steps` optimizer steps, two passes each, submitted a little ahead; a checkpoint at every eighth."""
     waiting: list[Any] = []
     for step in range(1, steps + 1):
@@ -87,7 +91,7 @@ async def train(training: TrainingClient, steps: int, on_step: Callable[[int], N
             waiting.append(await training.save_weights_for_sampler_async(f"published-{step}"))
         while len(waiting) > 6:
             await waiting.pop(0)
-        on_step(step)
+        await on_step(step)
     for future in waiting:
         await future
 

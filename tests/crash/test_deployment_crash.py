@@ -16,7 +16,7 @@ async def test_a_client_goes_on_when_the_deployment_is_started_again(
 ) -> None:
     reached = asyncio.Event()
 
-    def halfway(step: int) -> None:
+    async def halfway(step: int) -> None:
         if step == STEPS // 2:
             reached.set()
 

@@ -28,8 +28,10 @@ class Killer:
         self._wanted: asyncio.Queue[float] = asyncio.Queue()
         self.killed = 0
 
-    def step(self, step: int) -> None:
+    async def step(self, step: int) -> None:
+        """The run goes on while a kill is due, but not so far that a second one is."""
         if step in self._steps:
+            await self._wanted.join()
             self._wanted.put_nowait(self._random.choice((0.0, 0.05, 0.3, 6.0)) * self._random.random())
 
     async def run(self) -> None:
