@@ -16,9 +16,9 @@ from collections.abc import Callable, Container
 
 import attrs
 
-from loops_sdk._wire.codec import dumps
-from loops_sdk.errors import LoopsError, OverloadedError, ServerShutdownError
+from loops_sdk.errors import OverloadedError, ServerShutdownError
 from loops_sdk.local.operations.journal import Entry, Journal, State
+from loops_sdk.local.operations.outcomes import Outcome, failure, outcome_of
 from loops_sdk.local.operations.records import Bounds, Operation, Records
 
 __all__ = ["Done", "Operations"]
@@ -43,12 +43,6 @@ class Done:
     name: str
     body: bytes
     error: str | None
-
-
-@attrs.frozen
-class _Outcome:
-    reply: bytes
-    error: str | None = None
 
 
 class Operations:
@@ -268,13 +262,14 @@ class Operations:
         else:
             self._tell(operation.done.set)
 
-    def _try(self, operation: Operation) -> _Outcome:
+    def _try(self, operation: Operation) -> Outcome:
         if operation.again and self._journal is not None and self._journal.redo(operation.seq) > MOST_REDONE:
             text = f"the trainer's process died {MOST_REDONE + 1} times while it did this operation, which is given up"
-            return _failure("RuntimeError", text)
-        return _perform(operation)
+            return failure("RuntimeError", text)
+        assert operation.work is not None  # dropped only when the operation is done
+        return outcome_of(operation.name, operation.work)
 
-    def _finish(self, operation: Operation, outcome: _Outcome) -> None:
+    def _finish(self, operation: Operation, outcome: Outcome) -> None:
         """On the disk first: what has been reported must be so after a crash, too."""
         state = self._keep(operation.name, outcome.error)
         with self._lock:
@@ -311,22 +306,3 @@ class Operations:
 
 def _keep_nothing(_name: str, _error: str | None) -> None:
     return None
-
-
-def _perform(operation: Operation) -> _Outcome:
-    assert operation.work is not None  # dropped only when the operation is done
-    try:
-        return _Outcome(b'{"status":"done","result":%b}' % operation.work())
-    except Exception as error:
-        _log.warning("%s failed: %s: %s", operation.name, type(error).__name__, error, exc_info=_unexpected(error))
-        return _failure(type(error).__name__, error.message if isinstance(error, LoopsError) else str(error))
-
-
-def _failure(kind: str, message: str) -> _Outcome:
-    reply = dumps({"status": "error", "error": {"message": message or kind}, "error_class": kind})
-    return _Outcome(reply, f"{kind}: {message}")
-
-
-def _unexpected(error: Exception) -> bool:
-    """Whether the traceback helps: not when an engine refuses in its own words."""
-    return not isinstance(error, LoopsError | RuntimeError)

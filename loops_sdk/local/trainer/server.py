@@ -1,7 +1,7 @@
 """The trainer's server (`dp_worker`): operations are checked when they arrive and done one after another.
 
-It decides what is refused at submit and what an operation does with engine and storage. It knows an engine by its
-protocol only.
+It decides when a run is open, what is answered before that, and how a request becomes an accepted operation. What the
+operation does is a plan.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import attrs
 from aiohttp import web
 
 from loops_sdk._wire import endpoints
-from loops_sdk._wire.bodies import Accepted, ForwardBackwardBody, InitBody, LoadBody, OptimStepBody, SaveBody
-from loops_sdk._wire.codec import decode_request, dumps, encode
+from loops_sdk._wire.bodies import Accepted
+from loops_sdk._wire.codec import dumps, encode
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk._wire.idempotency import HEADER, fingerprint
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError, ServerShutdownError
@@ -30,15 +27,12 @@ from loops_sdk.local.operations import Bounds, Done, Operations, State
 from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_body
 from loops_sdk.local.storage import RunRecord, Storage
 from loops_sdk.local.trainer.durability import LASTING, Durability
-from loops_sdk.types import CheckpointPath, InitTrainerServerResponse, LoadWeightsResponse, SaveWeightsResponse
-from loops_sdk.types.checkpoints import check_name
+from loops_sdk.local.trainer.plans import Plans
+from loops_sdk.types import CheckpointPath
 
 __all__ = ["Trainer"]
 
-Work = Callable[[], Any]
 _KEY = re.compile(r"[!-~]{1,255}")
-_BODIES: dict[str, type[Any]] = {one.name: one.body for one in endpoints.OPERATIONS if one.body is not None}
-_SEED_BITS = 53  #: of a seed that is drawn here and told: as many as every reader of JSON keeps
 
 
 class Trainer:
@@ -70,27 +64,15 @@ class Trainer:
         self._admission = ThreadPoolExecutor(1, thread_name_prefix="admission")
         self._durability: Durability | None = None
         self._window: list[Done] = []
-        self._run: RunRecord | None = None
-        self._engine: TrainingEngine | None = None
+        self._plans: Plans | None = None
         self._attached, self._up = asyncio.Event(), asyncio.Event()
         self._closing = False
-        self._plans: dict[str, Callable[[Any], Work]] = {
-            endpoints.FORWARD.name: partial(self._plan_pass, backward=False),
-            endpoints.FORWARD_BACKWARD.name: partial(self._plan_pass, backward=True),
-            endpoints.OPTIM_STEP.name: self._plan_step,
-            endpoints.SAVE_STATE.name: partial(self._plan_save, kind="weights"),
-            endpoints.SAVE_WEIGHTS_FOR_SAMPLER.name: partial(self._plan_save, kind="sampler_weights"),
-            endpoints.LOAD_STATE.name: partial(self._plan_load, optimizer=False),
-            endpoints.LOAD_STATE_WITH_OPTIMIZER.name: partial(self._plan_load, optimizer=True),
-            endpoints.INIT_TRAINER_SERVER.name: self._plan_init,
-        }
         self.app = application(api_key=api_key, form="detail", body_limit=body_limit)
         self._add_routes()
 
     def _add_routes(self) -> None:
         for endpoint in endpoints.OPERATIONS:
-            if endpoint.name in self._plans:
-                self.app.router.add_post(endpoint.path, partial(self._submit, endpoint))
+            self.app.router.add_post(endpoint.path, partial(self._submit, endpoint))
         for read, handler in (
             (endpoints.RETRIEVE, self._retrieve),
             (endpoints.HEALTH, self._health),
@@ -113,7 +95,7 @@ class Trainer:
 
     def _take_over(self, run: RunRecord) -> None:
         self._durability = Durability(self._storage.progress(run.id))
-        self._window = self._operations.restore(self._durability.journal, self._work)
+        self._window = self._operations.restore(self._durability.journal, self._redo)
 
     async def open(self, run: RunRecord, engine: TrainingEngine) -> None:
         """Bring the engine to where the run is, which for a new one is its beginning, and begin to take operations.
@@ -124,30 +106,25 @@ class Trainer:
         """
         if not self._attached.is_set():
             await self.attach(run)
-        self._run, self._engine = run, engine
-        await asyncio.to_thread(self._prepare, run, engine)
+        self._plans = Plans(self._storage, run, engine)
+        await asyncio.to_thread(self._prepare, self._plans)
         self._operations.start(self._keep)
         self._up.set()
 
-    def _prepare(self, run: RunRecord, engine: TrainingEngine) -> None:
+    def _prepare(self, plans: Plans) -> None:
+        run, engine = plans.run, plans.engine
         if self._durability is not None and self._durability.begun:
-            self._durability.resume(engine, self._window, lambda one: self._plan(one.name, one.body)())
+            self._durability.resume(engine, self._window, lambda one: plans.plan(one.name, one.body)())
             self._window = []
             return
         engine.init_adapter(AdapterConfig(lora_rank=run.lora_rank, seed=run.seed))
         if run.load_from is not None:
-            self._start_from(engine, CheckpointPath.parse(run.load_from))
+            _start_from(plans, CheckpointPath.parse(run.load_from))
         if self._durability is not None:
             self._durability.begin(engine)
 
-    def _start_from(self, engine: TrainingEngine, path: CheckpointPath) -> None:
-        try:
-            self._load(engine, path, optimizer=False)
-        except RuntimeError as error:  # no process that tries again will fare better
-            raise DeploymentFailedError(str(error)) from error
-
     def _keep(self, name: str, error: str | None) -> State | None:
-        _, engine = self._opened()
+        engine = self._opened().engine
         if error is not None and name in LASTING:  # an engine does so itself, unless it was never asked
             engine.poison(error)
         if self._durability is None:
@@ -188,86 +165,14 @@ class Trainer:
         mark = fingerprint(endpoint.path, body)
         if (known := self._operations.known(key, mark)) is not None:  # whatever has become of what it named
             return known
-        work = self._plan(endpoint.name, body)
+        work = self._opened().plan(endpoint.name, body)
         return self._operations.submit(endpoint.name, key, mark, lambda: encode(work()), body=body)
 
-    def _plan(self, name: str, body: bytes) -> Work:
-        """What an operation does; refuses what cannot be done."""
-        kind = _BODIES[name]
-        return self._plans[name](decode_request(body, kind))
-
-    def _work(self, name: str, body: bytes) -> Callable[[], bytes]:
+    def _redo(self, name: str, body: bytes) -> Callable[[], bytes]:
         """The work of an operation that was accepted by an earlier process. What it names may be gone by now, so it is
         looked at in its turn.
         """
-        return lambda: encode(self._plan(name, body)())
-
-    def _plan_pass(self, body: ForwardBackwardBody, *, backward: bool) -> Work:
-        _, engine = self._opened()
-        self._check_lengths(body)
-        engine.check(body.data, body.loss_fn, body.loss_fn_config)
-        run_pass = engine.forward_backward if backward else engine.forward
-        return lambda: run_pass(body.data, body.loss_fn, body.loss_fn_config)
-
-    def _check_lengths(self, body: ForwardBackwardBody) -> None:
-        run, _ = self._opened()
-        for index, datum in enumerate(body.data):
-            if run.max_seq_len is not None and datum.model_input.length > run.max_seq_len:
-                raise InvalidInputError(
-                    f"data[{index}].model_input: expected at most the run's max_seq_len of {run.max_seq_len} tokens, "
-                    f"got {datum.model_input.length}"
-                )
-
-    def _plan_step(self, body: OptimStepBody) -> Work:
-        _, engine = self._opened()
-        return lambda: engine.optim_step(body.adam_params)
-
-    def _plan_save(self, body: SaveBody, *, kind: Any) -> Work:
-        run, _ = self._opened()
-        if body.run_id not in (None, run.id):
-            raise InvalidInputError(f"run_id: this trainer serves run {run.id!r}, got {body.run_id!r}")
-        if body.ttl_seconds is not None and body.ttl_seconds < 1:
-            raise InvalidInputError(f"ttl_seconds: expected a whole number >= 1, got {body.ttl_seconds}")
-        path = CheckpointPath(run.id, kind, check_name("name", body.name))
-        return partial(self._save, path, body.ttl_seconds)
-
-    def _save(self, path: CheckpointPath, ttl_seconds: int | None) -> SaveWeightsResponse:
-        """Save and publish: the sampler follows the newest save, of either kind."""
-        run, engine = self._opened()
-        saved = self._storage.save(
-            path,
-            partial(_write, engine, path.kind),
-            base_model=run.base_model,
-            adapter_config=dict(engine.adapter_config),
-            policy_version=engine.step,
-            ttl_seconds=ttl_seconds,
-        )
-        self._storage.publish(saved)
-        self._storage.sweep(run.id)
-        return SaveWeightsResponse(str(path), policy_version=saved.policy_version)
-
-    def _plan_load(self, body: LoadBody, *, optimizer: bool) -> Work:
-        _, engine = self._opened()
-        path = CheckpointPath.parse(body.path)
-        if path.kind != "weights":
-            raise InvalidInputError(f"path: expected bt://loops:<run_id>/weights/<name>, got {body.path!r}")
-        self._storage.checkpoint(path)  # refuses one that is not there; read when its turn has come
-        return partial(self._load, engine, path, optimizer=optimizer)
-
-    def _load(self, engine: TrainingEngine, path: CheckpointPath, *, optimizer: bool) -> LoadWeightsResponse:
-        """Take over a checkpoint of any run. Nothing is published: the sampler keeps what was saved last."""
-        saved = self._storage.checkpoint(path)
-        try:
-            engine.load_state(saved.folder, optimizer=optimizer)
-        except RuntimeError as error:
-            raise RuntimeError(f"{path} does not fit this trainer, which stays as it was: {error}") from error
-        return LoadWeightsResponse(str(path), policy_version=engine.step)
-
-    def _plan_init(self, body: InitBody) -> Work:
-        _, engine = self._opened()
-        settings: dict[str, Any] = {"seed": secrets.randbits(_SEED_BITS)}
-        settings |= {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        return partial(_init, engine, AdapterConfig(**settings))
+        return lambda: encode(self._opened().plan(name, body)())
 
     # ------------------------------------------------------------ reads
 
@@ -284,13 +189,12 @@ class Trainer:
     async def _policy_version(self, request: web.Request) -> web.Response:
         query(request)
         await self._reached(self._up)
-        _, engine = self._opened()
-        return json_reply(dumps({"policy_version": engine.step}))
+        return json_reply(dumps({"policy_version": self._opened().engine.step}))
 
     async def _status(self, request: web.Request) -> web.Response:
         query(request)
         await self._reached(self._up)
-        run, engine = self._opened()
+        run, engine = self._opened().run, self._opened().engine
         status = {
             "run_id": run.id,
             "step": engine.step,
@@ -320,19 +224,13 @@ class Trainer:
         if not stage.is_set():
             raise ServerShutdownError("the trainer is still loading its base model", status=503, retry_after=1.0)
 
-    def _opened(self) -> tuple[RunRecord, TrainingEngine]:
-        assert self._run is not None  # `open` was called: nothing asks before
-        assert self._engine is not None
-        return self._run, self._engine
+    def _opened(self) -> Plans:
+        assert self._plans is not None  # `open` was called: nothing asks before
+        return self._plans
 
 
-def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
-    """Start over, and confirm everything that was set, also what was not asked for."""
-    engine.init_adapter(config)
-    return InitTrainerServerResponse(**attrs.asdict(config))
-
-
-def _write(engine: TrainingEngine, kind: str, folder: Path) -> None:
-    if kind == "weights":
-        engine.save_state(folder)
-    engine.save_adapter(folder)
+def _start_from(plans: Plans, path: CheckpointPath) -> None:
+    try:
+        plans.load(path, optimizer=False)
+    except RuntimeError as error:  # no process that tries again will fare better
+        raise DeploymentFailedError(str(error)) from error
