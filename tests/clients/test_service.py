@@ -553,7 +553,7 @@ async def test_times_are_honoured_on_every_way(client: ServiceClient, service: A
     await (await training.optim_step_async(AdamParams()))
     publishing = await training.save_weights_and_get_sampling_client_async("a")
     with pytest.raises(errors.WeightsNotReadyError, match=r"within 0.2 s"):
-        await publishing
+        await publishing.result_async(timeout=10)
     release = asyncio.Event()
 
     async def hang(_request: Any) -> Any:
@@ -562,13 +562,13 @@ async def test_times_are_honoured_on_every_way(client: ServiceClient, service: A
     async def starting(_request: Any) -> Any:
         return reply(503)
 
-    service.on["POST /optim_step"] = hang
-    with pytest.raises(errors.RequestTimeoutError):
-        await training.optim_step_async(AdamParams())
+    service.on["POST /optim_step"], service.on[HEALTH] = hang, starting
+    async with asyncio.timeout(10):
+        with pytest.raises(errors.RequestTimeoutError):
+            await training.optim_step_async(AdamParams())
+        with pytest.raises(errors.RequestTimeoutError, match=r"was not ready within 0.2 s"):
+            await getattr(client, f"{name}_async")(**WAYS[name], ready_timeout=0.2)
     release.set()
-    service.on[HEALTH] = starting
-    with pytest.raises(errors.RequestTimeoutError, match=r"was not ready within 0.2 s"):
-        await getattr(client, f"{name}_async")(**WAYS[name], ready_timeout=0.2)
 
 
 @pytest.mark.parametrize("name", FROM_STATE)
