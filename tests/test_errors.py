@@ -17,9 +17,15 @@ def below(kind: type[LoopsError]) -> set[type[LoopsError]]:
     return {kind, *(one for child in kind.__subclasses__() for one in below(child))}
 
 
-# Importing all that the front doors import is enough for every subclass to be known; those of tests are not meant.
+# Importing all that the front doors import is enough for every subclass to be known. Those of tests are not meant, nor
+# what servers tell one another within their process.
 CLASSES = sorted(
-    (kind for kind in below(LoopsError) if kind.__module__.startswith("loops_sdk")), key=lambda kind: kind.__name__
+    (
+        kind
+        for kind in below(LoopsError)
+        if kind.__module__.startswith("loops_sdk") and not kind.__module__.startswith("loops_sdk.local")
+    ),
+    key=lambda kind: kind.__name__,
 )
 FIELDS = {
     "operation": "forward_backward",
