@@ -64,8 +64,9 @@ def house(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def facade(session: nox.Session) -> None:
-    """The generated text of `loops_sdk_sync` is what the generator makes of the core today. Needs the stdlib only."""
-    session.run(sys.executable, "loops_sdk_sync/_generate.py", "--check", external=True)
+    """What is generated, the blocking clients and the pages, is what the core makes it today. Needs the stdlib only."""
+    for generator in ("loops_sdk_sync/_generate.py", "loops_sdk/docs/_generate.py"):
+        session.run(sys.executable, generator, "--check", external=True)
 
 
 @nox.session
@@ -88,6 +89,22 @@ def crash(session: nox.Session) -> None:
     install(session, "--editable", ".[local,dev]")
     kills, steps = [*session.posargs, *("4", "24")[len(session.posargs) :]]
     session.run("pytest", "tests/crash", env={"LOOPS_CRASH_KILLS": kills, "LOOPS_CRASH_STEPS": steps})
+
+
+@nox.session(reuse_venv=True)
+def faults(session: nox.Session) -> None:
+    """A bad network between client and servers. Arguments: SEEDS OPERATIONS SCHEDULES, by default 3 150 40."""
+    install(session, "--editable", ".[local,dev]")
+    seeds, operations, schedules = [*session.posargs, *("3", "150", "40")[len(session.posargs) :]]
+    sizes = {"LOOPS_FAULTS": f"{seeds} {operations}", "LOOPS_SCHEDULES": schedules}
+    session.run("pytest", "tests/faults", env=sizes)
+
+
+@nox.session(reuse_venv=True)
+def soak(session: nox.Session) -> None:
+    """Minutes of training and sampling through a bad network: nothing may grow. Arguments: MINUTES (2) SEED (0)."""
+    install(session, "--editable", ".[local,dev]")
+    session.run("python", "tests/soak/soak.py", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

@@ -11,12 +11,14 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from weakref import WeakSet
 
 from loops_sdk._clients.adapters import beyond_creation, init_body
 from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.attaching import Attaching
+from loops_sdk._clients.downloads import download_checkpoint
 from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
 from loops_sdk._clients.provisioning import Provisioning
 from loops_sdk._clients.sampling import SamplingClient
@@ -44,7 +46,7 @@ _Load: TypeAlias = Callable[[TrainingClient, str], Awaitable[OperationFuture[Loa
 
 _API_KEY = "BASETEN_API_KEY"
 _BASE_URL = "LOOPS_BASE_URL"
-_DEFAULT_BASE_URL = "https://api.baseten.co"
+DEFAULT_BASE_URL = "https://api.baseten.co"
 _TEAM = "LOOPS_TEAM"
 _USE_CASES = ("rl", "sft")
 
@@ -92,7 +94,7 @@ class ServiceClient:
         reuse = Reuse.of(reuse_from_session_id, reuse_from_run_id)
         network = Network(api_key, observers)
         way = Provisioning(
-            base_url or os.environ.get(_BASE_URL) or _DEFAULT_BASE_URL,
+            base_url or os.environ.get(_BASE_URL) or DEFAULT_BASE_URL,
             network,
             project_id=training_project_id,
             team=team or os.environ.get(_TEAM) or None,
@@ -113,8 +115,8 @@ class ServiceClient:
 
         `create_lora_training_client_async` attaches to the trainer and refuses what that cannot honour: another base
         model or rank than it has, a seed, replicas, a name. Nothing is made, and nothing is reset. What only a control
-        plane knows (`list_checkpoints_async`, `get_server_capabilities_async`, `get_checkpoint_archive_url_async`)
-        raises `UnsupportedError`, and there is no session.
+        plane knows (`list_checkpoints_async`, `get_server_capabilities_async`, `get_checkpoint_archive_url_async`,
+        `download_checkpoint_async`) raises `UnsupportedError`, and there is no session.
 
         Args:
             trainer_url: address of the trainer.
@@ -304,6 +306,40 @@ class ServiceClient:
         )
         return await self._resume(path, TrainingClient.load_state_with_optimizer_async, options)
 
+    async def attach_training_client_async(
+        self,
+        run_id: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        rank: int | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """A client of a run that is there already, for example because the process that made it is gone.
+
+        Nothing is made and nothing is reset: weights, accumulated gradients and queued operations are as they were.
+        `TrainingClient.resume_operation_async` gets the results of operations that the other process submitted.
+
+        Args:
+            run_id: the run; `TrainingClient.run_id`, errors and ``loops runs list`` tell it.
+            timeout, ready_timeout, wandb_config, publish_timeout: as in `create_lora_training_client_async`.
+            rank: rank of the run's adapter, for `TrainingClient.get_info`; needed only when the trainer does not tell
+                it.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `rank` is not what the trainer tells.
+            NotFoundError: there is no such run.
+            DeploymentFailedError: the run has ended; start a new one from a checkpoint.
+            RequestTimeoutError, LoopsError: as `create_lora_training_client_async`.
+        """
+        options = TrainerOptions(timeout, ready_timeout, wandb_config, None, None, None, None, publish_timeout)
+        check_name("run_id", run_id)
+        if rank is not None:
+            check_int("rank", rank, low=1)
+        self._require_open()
+        return self._adopted(await self._way.attached(run_id, rank, options), options)
+
     async def create_sampling_client_async(
         self,
         base_model: str,
@@ -373,6 +409,9 @@ class ServiceClient:
     async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run.
 
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
+
         Raises:
             InvalidInputError: not a run id.
             UnsupportedError: the client is a `local` one.
@@ -402,6 +441,38 @@ class ServiceClient:
         """
         control = self._way.control("get_checkpoint_archive_url")
         return await archive_url(control, checkpoint_id, page_size, page_token)
+
+    async def download_checkpoint_async(
+        self,
+        checkpoint_id: str,
+        folder: str | Path,
+        *,
+        parallel: int = 4,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Path]:
+        """Download all files of a checkpoint. A sampler checkpoint gives a folder that PEFT loads.
+
+        ``S3_REGION`` is honoured as by `get_checkpoint_archive_url_async`.
+
+        Args:
+            checkpoint_id: `Checkpoint.id`, or the checkpoint's ``bt://`` address.
+            folder: where to; made if missing. Else it must be empty, or hold a download of this very checkpoint, which
+                is then completed: whole files stay, partial ones are gone on with.
+            parallel: most files at the same time, >= 1.
+            on_progress: called with the number of bytes that are there and of those there will be.
+
+        Returns:
+            The paths of the files, in the service's order.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `folder` holds something else; nothing was downloaded.
+            NotFoundError: there is no such checkpoint.
+            UnsupportedError: its files are in a volume, or the client is a `local` one.
+            ProtocolError: the service named a file outside the folder, or one of another size than it has.
+            LoopsError: a file could not be had, or not be written; the same call goes on from there.
+        """
+        control = self._way.control("download_checkpoint")
+        return await download_checkpoint(control, checkpoint_id, folder, parallel=parallel, on_progress=on_progress)
 
     async def aclose(self) -> None:
         """Close every client made by this one and all connections. Runs and checkpoints stay as they are.

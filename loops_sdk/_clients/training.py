@@ -49,7 +49,7 @@ from loops_sdk.types import (
     OptimStepResponse,
     SaveWeightsResponse,
 )
-from loops_sdk.types._checks import check_int, check_number, check_text
+from loops_sdk.types._checks import check_int, check_number, check_text, shown
 from loops_sdk.types.checkpoints import check_name
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+#: The future of a pass: its loss, its metrics and its log-probabilities.
 ForwardBackwardFuture = OperationFuture[ForwardBackwardOutput]
 
 
@@ -439,6 +440,32 @@ class TrainingClient:
             return response
 
         return await self._channel.submit(endpoints.INIT_TRAINER_SERVER, body, on_result=initialised)
+
+    async def resume_operation_async(
+        self, operation: str, operation_id: str, idempotency_key: str = ""
+    ) -> OperationFuture[Any]:
+        """The future of an operation that this trainer accepted earlier, also from a process that is gone.
+
+        Errors, `OperationSubmitted` events and the command ``loops runs show`` hold what is needed.
+
+        Args:
+            operation: name of the call, for example ``"forward_backward"``: it says what the result is.
+            operation_id: the trainer's id of the operation.
+            idempotency_key: the key under which it was submitted, for errors about it.
+
+        Returns:
+            The future of the result, as the call itself gave one. It fails with `UnknownRequestError` when the trainer
+            does not know the operation (any more).
+
+        Raises:
+            InvalidInputError: no such operation, or not an id.
+        """
+        endpoint = next((one for one in endpoints.OPERATIONS if one.name == operation), None)
+        if endpoint is None:
+            known = ", ".join(one.name for one in endpoints.OPERATIONS)
+            raise InvalidInputError(f"operation: expected one of {known}, got {shown(operation)}")
+        check_text("operation_id", operation_id, most=255)
+        return self._channel.resume(endpoint, operation_id, idempotency_key)
 
     # ------------------------------------------------------------------ samplers and checkpoints
 

@@ -175,6 +175,14 @@ class Channel:
         with self.turn() as turn:
             return await turn.submit(endpoint, body, size=size, on_result=on_result)
 
+    def resume(self, endpoint: Endpoint[T], operation_id: str, key: str) -> OperationFuture[T]:
+        """The future of an operation that was accepted earlier, perhaps from another process."""
+        self.require_open()
+        decode = partial(codec.structure, kind=endpoint.reply)
+        record: Record[T] = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode)
+        self._watch(record)
+        return OperationFuture(record, self._watch)
+
     async def read(self, endpoint: Endpoint[T], patience: Patience = READS) -> T:
         """A small read, one at a time."""
         self.require_open()
@@ -248,7 +256,11 @@ class Channel:
             body = codec.encode(submission.body)
         headers = {idempotency.HEADER: submission.key}
         answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
-        operation_id = codec.decode(answer.body, Accepted).operation_id
+        try:
+            operation_id = codec.decode(answer.body, Accepted).operation_id
+        except LoopsError as error:
+            error.add_context(elapsed=time.monotonic() - submission.called_at, **answer.context())
+            raise
         decode = partial(codec.structure, kind=endpoint.reply)
         record = Record(endpoint.name, operation_id, submission.key, url, decode, submission.on_result)
         elapsed = time.monotonic() - submission.called_at

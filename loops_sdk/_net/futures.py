@@ -113,8 +113,7 @@ class OperationFuture(Generic[T]):
 
     ``await future`` waits as long as the operation's own deadline allows; `result_async` takes a timeout. It may be
     awaited many times and by many tasks. Cancelling an await, or running out of a timeout, abandons that wait and not
-    the
-    operation: ask again whenever you like, also after a failure of the connection.
+    the operation: ask again whenever you like, also after a failure of the connection.
     """
 
     def __init__(self, record: Record[T], ask: Callable[[Record[T]], None]) -> None:

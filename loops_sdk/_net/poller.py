@@ -151,7 +151,7 @@ class Poller:
     async def _ask(self, source: Source, record: Record[Any]) -> tuple[Retrieval, Any]:
         url = RETRIEVE.url(source.url, operation_id=record.operation_id)
         try:
-            response = await self._transport.request("GET", url, timeout=POLL_TIMEOUT)
+            response = await self._transport.request("GET", url, timeout=POLL_TIMEOUT, most=RETRIEVE.most)
         except RequestTimeoutError:
             return Running(), None  # a poll that times out says nothing about the operation
         except LoopsError as error:
@@ -215,6 +215,13 @@ class Poller:
 
 def _understand(response: Response, decode: Callable[[Any], Any]) -> tuple[Retrieval, Any]:
     """What the answer means, and the decoded result if there is one. Large answers come here in a thread."""
+    retrieval, value = _sorted(response, decode)
+    if isinstance(retrieval, Failed | Trouble):
+        retrieval.error.add_context(**response.context())
+    return retrieval, value
+
+
+def _sorted(response: Response, decode: Callable[[Any], Any]) -> tuple[Retrieval, Any]:
     retrieval = read_retrieval(response.status, response.headers, response.body, now=time.time())
     if not isinstance(retrieval, Finished):
         return retrieval, None

@@ -10,12 +10,13 @@ import contextlib
 import platform
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import aiohttp
 import attrs
+from yarl import URL
 
 from loops_sdk._net.addresses import may_name, origin, proxy_for
 from loops_sdk.errors import (
@@ -28,9 +29,12 @@ from loops_sdk.errors import (
 )
 
 _PIECE = 256 * 1024
+_MOST = 64 * 2**20
 _CONNECT_TIMEOUT = 10.0
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
+#: Most characters of a cause in a message: a parser may quote all that it was given.
+_MOST_CAUSE = 300
 #: First probe after 20 s of silence; three lost ones, 10 s apart, end the connection.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _USER_AGENT = f"loops-sdk (Python/{platform.python_version()}; {platform.system()})"
@@ -43,6 +47,19 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def context(self) -> dict[str, Any]:
+        """What an error about this answer carries."""
+        return {"status": self.status, "request_id": self.headers.get("X-Request-Id")}
+
+
+@attrs.frozen
+class Stream:
+    """An answer whose body is still to come: each call of `piece` brings some of it, an empty one is its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    piece: Callable[[], Awaitable[bytes]]
 
 
 class Transport:
@@ -97,12 +114,17 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         timeout: float,
+        most: int = _MOST,
     ) -> Response:
         """Send once and read the whole answer.
+
+        Args:
+            most: bytes that the answer may have.
 
         Raises:
             ConnectionFailedError: `code` is ``dns``, ``tls``, ``unreachable`` (nothing was sent) or ``reset``.
             RequestTimeoutError: no whole answer within `timeout` seconds.
+            ProtocolError: the answer is longer than `most`.
             ClientClosedError: the transport is closed.
         """
         session = self._open()
@@ -117,11 +139,44 @@ class Transport:
             timeout=_client_timeout(timeout),
             allow_redirects=False,
         )
-        try:
+        with self._translating(url, timeout):
             async with self._until_closed(), request as response:
-                return Response(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
-            raise self._translated(error, url, timeout) from error
+                return Response(response.status, response.headers, await _whole(response, most))
+
+    @contextlib.asynccontextmanager
+    async def stream(self, url: str, *, headers: Mapping[str, str], idle: float) -> AsyncIterator[Stream]:
+        """Ask an address that is itself the permission to read, and read the answer piece by piece.
+
+        The key is not sent, whoever `url` belongs to. The address goes out as it was signed, and no error shows its
+        query. Compression is declined, so that bytes can be counted; redirects are not followed.
+
+        Raises:
+            RequestTimeoutError: nothing came for `idle` seconds; this and the following also while reading.
+            ConnectionFailedError, ClientClosedError: as `request`.
+        """
+        session, shown = self._open(), url.partition("?")[0]
+        sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=idle)
+        request = session.get(
+            URL(url, encoded=True), headers=sent, proxy=proxy_for(url), timeout=timeout, allow_redirects=False
+        )
+        try:
+            async with self._until_closed():
+                with self._translating(shown, idle):
+                    response = await request
+
+                async def piece() -> bytes:
+                    with self._translating(shown, idle):
+                        return await response.content.read(_PIECE)
+
+                try:
+                    yield Stream(response.status, response.headers, piece)
+                finally:
+                    response.close()
+        except TimeoutError:
+            if self._closed:
+                raise ClientClosedError("the client was closed while it read an answer", url=shown) from None
+            raise
 
     async def pause(self, seconds: float) -> None:
         """Sleep between two requests.
@@ -187,6 +242,13 @@ class Transport:
             headers["Content-Length"] = str(len(body))
         return headers
 
+    @contextlib.contextmanager
+    def _translating(self, url: str, timeout: float) -> Iterator[None]:
+        try:
+            yield
+        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
+            raise self._translated(error, url, timeout) from error
+
     def _translated(self, error: Exception, url: str, timeout: float) -> LoopsError:
         if self._closed:
             return ClientClosedError("the client was closed during the request", url=url)
@@ -208,9 +270,16 @@ def _code(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system or TLS said, without aiohttp's repetition of the address."""
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return str(inner) or type(inner).__name__
+    """What the operating system, TLS or the HTTP parser said, on one line, without aiohttp's additions."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it hung up before it had answered"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    elif isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    message = getattr(error, "message", None)
+    text = message if isinstance(message, str) else str(error)
+    return " ".join(text.split())[:_MOST_CAUSE] or type(error).__name__
 
 
 _MEANING = {
@@ -230,6 +299,23 @@ async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
     view = memoryview(body)
     for start in range(0, len(view), _PIECE):
         yield view[start : start + _PIECE]
+
+
+async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, unless it is longer than anybody wants: a server that goes on for ever must not fill the memory."""
+    announced = response.content_length
+    if announced is not None and announced <= most and "Content-Encoding" not in response.headers:
+        return await response.read()
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > most:
+            raise ProtocolError(
+                f"the answer is longer than {most} bytes", url=str(response.url), status=response.status
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

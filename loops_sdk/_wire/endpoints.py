@@ -24,6 +24,8 @@ from loops_sdk.types import (
 
 Reply = TypeVar("Reply")
 
+MIB = 2**20
+
 
 @attrs.frozen
 class Endpoint(Generic[Reply]):
@@ -36,6 +38,7 @@ class Endpoint(Generic[Reply]):
             result that polling brings.
         body: type of the request's body, `None` when there is none.
         repeatable: sending it twice has the effect of sending it once, so a lost answer may be asked for again.
+        most: bytes that an answer may have; a longer one is not read to its end.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Endpoint(Generic[Reply]):
     reply: type[Reply]
     body: type[Any] | None = None
     repeatable: bool = True
+    most: int = 64 * MIB
 
     def url(self, base_url: str, **parts: str) -> str:
         """The full address; every part is percent-encoded, with no character exempt."""
@@ -82,7 +86,7 @@ OPERATIONS: tuple[Endpoint[Any], ...] = (
 
 # ------------------------------------------------- trainer: reads
 
-RETRIEVE: Endpoint[dict[str, Any]] = Endpoint("retrieve", "GET", "/operations/{operation_id}", dict)
+RETRIEVE: Endpoint[dict[str, Any]] = Endpoint("retrieve", "GET", "/operations/{operation_id}", dict, most=2048 * MIB)
 HEALTH = Endpoint("health", "GET", "/health", type(None))  # the status says it all; the body is anybody's
 POLICY_VERSION = Endpoint("policy_version", "GET", "/policy_version", object)  # {"policy_version": int} or the number
 STATUS: Endpoint[dict[str, Any]] = Endpoint("status", "GET", "/status", dict)
@@ -90,7 +94,9 @@ STATUS: Endpoint[dict[str, Any]] = Endpoint("status", "GET", "/status", dict)
 # ------------------------------------------------- sampler
 
 MODELS = Endpoint("models", "GET", "/v1/models", bodies.ModelList)
-COMPLETIONS: Endpoint[dict[str, Any]] = Endpoint("sample", "POST", "/v1/completions", dict, bodies.CompletionBody)
+COMPLETIONS: Endpoint[dict[str, Any]] = Endpoint(
+    "sample", "POST", "/v1/completions", dict, bodies.CompletionBody, most=512 * MIB
+)
 
 # ------------------------------------------------- control plane; creates have no key: sent once, reconciled by listing
 

@@ -581,6 +581,53 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
             ),
         )
 
+    def resume_operation(self, operation: str, operation_id: str, idempotency_key: str = "") -> OperationFuture[Any]:
+        """The future of an operation that this trainer accepted earlier, also from a process that is gone.
+
+        Errors, `OperationSubmitted` events and the command ``loops runs show`` hold what is needed.
+
+        Args:
+            operation: name of the call, for example ``"forward_backward"``: it says what the result is.
+            operation_id: the trainer's id of the operation.
+            idempotency_key: the key under which it was submitted, for errors about it.
+
+        Returns:
+            The future of the result, as the call itself gave one. It fails with `UnknownRequestError` when the trainer
+            does not know the operation (any more).
+
+        Raises:
+            InvalidInputError: no such operation, or not an id.
+        """
+        return self._future(
+            self._portal.call(self._core.resume_operation_async, operation, operation_id, idempotency_key),
+        )
+
+    async def resume_operation_async(
+        self,
+        operation: str,
+        operation_id: str,
+        idempotency_key: str = "",
+    ) -> OperationFuture[Any]:
+        """The future of an operation that this trainer accepted earlier, also from a process that is gone.
+
+        Errors, `OperationSubmitted` events and the command ``loops runs show`` hold what is needed.
+
+        Args:
+            operation: name of the call, for example ``"forward_backward"``: it says what the result is.
+            operation_id: the trainer's id of the operation.
+            idempotency_key: the key under which it was submitted, for errors about it.
+
+        Returns:
+            The future of the result, as the call itself gave one. It fails with `UnknownRequestError` when the trainer
+            does not know the operation (any more).
+
+        Raises:
+            InvalidInputError: no such operation, or not an id.
+        """
+        return self._future(
+            await self._portal.call_async(self._core.resume_operation_async, operation, operation_id, idempotency_key),
+        )
+
     def create_sampling_client(self, model_path: str) -> SamplingClient:
         """A client of the paired sampler that samples from the weights at `model_path`.
 

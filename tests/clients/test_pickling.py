@@ -105,14 +105,16 @@ async def test_clients_of_any_origin_travel(client: ServiceClient, service: Any)
         service.models.append({"id": "bt://loops:r1/sampler_weights/a", "parent": "/models/base"})
         pinned = await (await training.save_weights_and_get_sampling_client_async("a"))
         fixed = await training.create_sampling_client_async("bt://loops:r1/sampler_weights/a")
-        copies = [made(pinned), made(fixed)]
-        assert {(one.sampler_id, one.session_id) for one in copies} == {("sam1", watched.session_id)}
+        alone = await watched.create_sampling_client_async(MODEL)
+        copies = [made(pinned), made(fixed), made(alone)]
+        ids = [(one.sampler_id, one.session_id) for one in copies]
+        assert ids == [(name, watched.session_id) for name in ("sam1", "sam1", "alone1")]
     heard.clear()
     for copied in copies:
         async with copied:
             await copied.sample_async([1])
     asked = [one for one in service.asked if one.line == COMPLETIONS]
-    assert [one.body["model"] for one in asked] == ["adapter", "bt://loops:r1/sampler_weights/a"]
+    assert [one.body["model"] for one in asked] == ["adapter", "bt://loops:r1/sampler_weights/a", "adapter"]
     assert asked[0].headers["X-Min-Policy-Version"] == "1"
     assert heard == []  # observers stay behind
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from loops_sdk import BasetenDeployment, LocalDeployment, SamplingClient, errors
+from loops_sdk import AdamParams, BasetenDeployment, LocalDeployment, SamplingClient, TrainingClient, errors
 from loops_sdk._clients import sampling as module
 from loops_sdk._net.network import Network
 from loops_sdk.instrumentation import RequestRetried
@@ -162,6 +162,21 @@ async def test_the_time_of_a_sample_includes_the_looks(sampling: Make, service: 
     async with asyncio.timeout(5):
         with pytest.raises((errors.RequestTimeoutError, errors.WeightsNotReadyError)):
             await sampling(timeout=0.3, min_policy_version=1).sample_async([1])
+    release.set()
+
+
+async def test_the_time_of_a_publication_includes_the_looks(training: TrainingClient, service: Any) -> None:
+    release = asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        await release.wait()
+
+    service.on[MODELS] = hang
+    await (await training.optim_step_async(AdamParams()))
+    publishing = await training.save_weights_and_get_sampling_client_async("a")
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.WeightsNotReadyError, match=r"version 1 within 0.5 s"):
+            await publishing
     release.set()
 
 

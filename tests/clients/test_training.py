@@ -354,6 +354,7 @@ USES: dict[str, tuple[Any, ...]] = {
     "load_state_async": (PATH,),
     "load_state_with_optimizer_async": (PATH,),
     "init_trainer_server_async": (8,),
+    "resume_operation_async": ("optim_step", "an-id"),
     "create_sampling_client_async": ("bt://loops:r1/sampler_weights/a",),
     "list_checkpoints_async": (),
     "get_checkpoint_archive_url_async": ("id",),

@@ -289,6 +289,34 @@ async def test_a_body_of_any_size_arrives_with_its_length(transport: Transport, 
     assert b"Transfer-Encoding" not in response.body
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 100\r\n", b""], ids=["announced", "until it closes"])
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end(
+    transport: Transport, raw_server: Any, length: bytes
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + b"x" * 100)
+        await writer.drain()
+        writer.close()
+
+    url = await raw_server(script)
+    with pytest.raises(ProtocolError, match="longer than 99 bytes"):
+        await transport.request("GET", url, timeout=5, most=99)
+    assert (await transport.request("GET", url, timeout=5, most=100)).body == b"x" * 100
+
+
+async def test_a_small_answer_that_unpacks_to_a_large_one_is_cut(transport: Transport, serve: Serve) -> None:
+    async def bomb(_request: web.Request) -> web.Response:
+        response = web.Response(body=b"0" * 2**24)
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", bomb)
+    with pytest.raises(ProtocolError, match="longer than 1000000 bytes"):
+        await transport.request("GET", await serve(app), timeout=5, most=1_000_000)
+
+
 async def test_other_tasks_run_while_a_large_body_is_sent(transport: Transport, echo_url: str) -> None:
     turns = 0
 
