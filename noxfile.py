@@ -84,6 +84,14 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def crash(session: nox.Session) -> None:
+    """Kill -9 of trainer, sampler and deployment in the middle of a run. Arguments: KILLS STEPS, by default 4 24."""
+    install(session, "--editable", ".[local,dev]")
+    kills, steps = [*session.posargs, *("4", "24")[len(session.posargs) :]]
+    session.run("pytest", "tests/crash", env={"LOOPS_CRASH_KILLS": kills, "LOOPS_CRASH_STEPS": steps})
+
+
+@nox.session(reuse_venv=True)
 def faults(session: nox.Session) -> None:
     """A bad network between client and servers. Arguments: SEEDS OPERATIONS SCHEDULES, by default 3 150 40."""
     install(session, "--editable", ".[local,dev]")
@@ -97,14 +105,6 @@ def soak(session: nox.Session) -> None:
     """Minutes of training and sampling through a bad network: nothing may grow. Arguments: MINUTES (2) SEED (0)."""
     install(session, "--editable", ".[local,dev]")
     session.run("python", "tests/soak/soak.py", *session.posargs)
-
-
-@nox.session(reuse_venv=True)
-def crash(session: nox.Session) -> None:
-    """Kill -9 of trainer, sampler and deployment in the middle of a run. Arguments: KILLS STEPS, by default 4 24."""
-    install(session, "--editable", ".[local,dev]")
-    kills, steps = [*session.posargs, *("4", "24")[len(session.posargs) :]]
-    session.run("pytest", "tests/crash", env={"LOOPS_CRASH_KILLS": kills, "LOOPS_CRASH_STEPS": steps})
 
 
 @nox.session(reuse_venv=True)

@@ -23,6 +23,7 @@ from loops_sdk import (
     ForwardBackwardOutput,
     InvalidInputError,
     NotFoundError,
+    OperationInfo,
     OperationTimeoutError,
     OptimStepResponse,
     RemoteOpError,
@@ -168,6 +169,7 @@ async def test_the_trainer_itself_tells_what_it_has_accepted(stack: LocalStack) 
     async with service_of(stack) as service:
         again = await service.attach_training_client_async(run_id)
         told = await again.list_operations_async()
+        assert all(isinstance(one, OperationInfo) for one in told)
         assert [(one.operation, one.status) for one in told] == [
             ("forward_backward", "done"),
             ("optim_step", "done"),

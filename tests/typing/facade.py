@@ -27,6 +27,7 @@ from loops_sdk_sync import (
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
+    OperationInfo,
     OptimStepResponse,
     SampleResult,
     SamplingClient,
@@ -89,6 +90,7 @@ def training(client: TrainingClient, data: list[Datum], loss: CustomArrayLoss) -
     started = client.init_trainer_server(8, lora_alpha=8, seed=1, train_attn=True, train_mlp=None, train_unembed=False)
     assert_type(started, Future[InitTrainerServerResponse])
     assert_type(client.resume_operation("optim_step", "op-1"), Future[Any])
+    assert_type(client.list_operations(), list[OperationInfo])
     assert_type(client.create_sampling_client(ADAPTER), SamplingClient)
     assert_type(client.list_checkpoints(), list[Checkpoint])
     assert_type(client.get_checkpoint_archive_url("id", 10, 10), CheckpointFilesResponse)
@@ -141,6 +143,7 @@ async def awaited_training(client: TrainingClient, data: list[Datum]) -> None:
     assert_type(await client.load_state_with_optimizer_async(STATE), Future[LoadWeightsResponse])
     assert_type(await (await client.init_trainer_server_async(8, seed=1)), InitTrainerServerResponse)
     assert_type(await client.resume_operation_async("forward", "op-1", "key"), Future[Any])
+    assert_type(await client.list_operations_async(), list[OperationInfo])
     assert_type(await client.create_sampling_client_async(ADAPTER), SamplingClient)
     assert_type(await client.list_checkpoints_async(), list[Checkpoint])
     assert_type(await client.get_checkpoint_archive_url_async("id", page_token=1), CheckpointFilesResponse)
@@ -195,6 +198,7 @@ def wrong_training(client: TrainingClient, data: list[Datum], loss: CustomArrayL
     client.load_state_with_optimizer(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.init_trainer_server(8, 16)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.init_trainer_server(8, train_mlp="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.list_operations("done")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.resume_operation("forward")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.resume_operation("forward", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.create_sampling_client()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -76,6 +76,7 @@ async def wrong_service(client: ServiceClient) -> None:
 
 
 async def wrong_training(client: TrainingClient) -> None:
+    await client.list_operations_async("done")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.resume_operation_async("forward")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.resume_operation_async("forward", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.resume_operation_async("forward", "op-1", key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
