@@ -30,7 +30,7 @@ PROPERTIES = {"policy_version_async"}
 #: Coroutines whose blocking form has a name of its own.
 RENAMED = {"aclose": "close"}
 #: What `Proxy` does for every client.
-PROXIED = {"__repr__", "__aenter__", "__aexit__"}
+PROXIED = {"__repr__", "__reduce__", "__aenter__", "__aexit__"}
 #: Sentences of docstrings that are true of the core only, and what is true here.
 WORDING = {
     "``async with ServiceClient() as service:`` opens the session; without it the first call does.": (

@@ -45,6 +45,7 @@ class Portal:
     def __init__(self, exit_timeout: float = 5.0) -> None:
         self._exit_timeout = exit_timeout
         self._refusal: str | None = None
+        self.forked = False
         self._kept: set[Closable] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
@@ -146,6 +147,7 @@ class Portal:
 
     def abandon(self) -> None:
         """After a fork the loop belongs to the parent, whose selector this process shares: nothing of it is touched."""
+        self.forked = True
         if self._refusal is None:
             self._refusal = _FORKED.format(pid=os.getppid())
 

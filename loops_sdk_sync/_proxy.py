@@ -5,6 +5,8 @@ It decides who keeps whom alive: a client made by another one, and every future,
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import weakref
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -22,18 +24,18 @@ class Proxy(Generic[C]):
     """A client of the core, used through the portal."""
 
     _core: C
-    _portal: Portal
+    _door: Portal
     _parent: Proxy[Any] | None
 
     def _start(self, core: C, opening: Callable[[C], Coroutine[Any, Any, object]] | None = None) -> None:
         """Take over a client that belongs to nobody else: it is closed when this one is collected, or at exit."""
-        self._core, self._portal, self._parent = core, portal(), None
-        self._portal.keep(core)
-        release = weakref.finalize(self, self._portal.release, core)
+        self._core, self._door, self._parent = core, portal(), None
+        self._door.keep(core)
+        release = weakref.finalize(self, self._door.release, core)
         release.atexit = False  # the portal does that itself, while its loop still runs
         if opening is not None:
             try:
-                self._portal.call(opening, core)
+                self._door.call(opening, core)
             except BaseException:
                 release()
                 raise
@@ -48,8 +50,18 @@ class Proxy(Generic[C]):
     def _around(cls, core: C, parent: Proxy[Any]) -> Self:
         """The facade of a client that ends with the one that made it."""
         self = cls.__new__(cls)
-        self._core, self._portal, self._parent = core, parent._portal, parent
+        self._core, self._door, self._parent = core, parent._door, parent
         return self
+
+    @property
+    def _portal(self) -> Portal:
+        """Where this client lives. After a fork one that can be copied goes on in the child as a copy; others
+        refuse.
+        """
+        if self._door.forked:
+            with contextlib.suppress(TypeError):
+                self._start(copy.copy(self._core))
+        return self._door
 
     def _future(self, core: CoreFuture[T]) -> Future[T]:
         return Future(self._portal, core, self)
@@ -59,6 +71,10 @@ class Proxy(Generic[C]):
 
     def __repr__(self) -> str:
         return repr(self._core)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the client of the core, which may refuse; the copy belongs to nobody else."""
+        return _again, (type(self), self._core)
 
     def __enter__(self) -> Self:
         return self
@@ -75,3 +91,7 @@ class Proxy(Generic[C]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._portal.call_async(self._core.aclose)
+
+
+def _again(kind: type[Proxy[Any]], core: Closable) -> Proxy[Any]:
+    return kind._alone(copy.copy(core))  # of its own also where nothing was pickled, as by `copy.copy`

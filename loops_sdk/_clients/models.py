@@ -4,44 +4,61 @@ from __future__ import annotations
 
 import time
 
-from loops_sdk._net.caller import READS, Caller, Patience
+import attrs
+
+from loops_sdk._clients.readiness import once_up
+from loops_sdk._net.caller import READS, Caller
 from loops_sdk._wire.bodies import ModelCard, ModelList
 from loops_sdk._wire.endpoints import MODELS
-from loops_sdk.errors import ProtocolError, WeightsNotReadyError
+from loops_sdk.errors import LoopsError, ProtocolError, WeightsNotReadyError
 
 #: While a sampler shows no adapter, one may appear with the next publishing: look again after this many seconds.
 _FRESH = 1.0
 
 
 class Models:
-    """The models of the sampler at `base_url`, remembered while they can be relied on."""
+    """The models of the sampler at `base_url`, remembered while they can be relied on.
+
+    A `deadline` is a time on the clock of `time.monotonic`.
+    """
 
     def __init__(self, base_url: str, caller: Caller) -> None:
-        self._base_url = base_url
+        self._url = MODELS.url(base_url)
         self._caller = caller
         self._known: ModelList | None = None
         self._known_at = 0.0
 
-    async def look(self, patience: Patience = READS) -> ModelList:
+    async def look(self, deadline: float | None = None) -> ModelList:
         """Ask the sampler."""
-        self._known = await self._caller.call(MODELS, MODELS.url(self._base_url), patience=patience)
+        left = READS.total if deadline is None else deadline - time.monotonic()
+        patience = attrs.evolve(READS, total=min(READS.total, left))
+        self._known = await self._caller.call(MODELS, self._url, patience=patience)
         self._known_at = time.monotonic()
         return self._known
 
-    async def live_adapter(self) -> ModelCard | None:
-        """The adapter the sampler follows, asked for now."""
-        return _live(await self.look())
+    async def once_up(self, timeout: float) -> ModelList:
+        """Ask the sampler, which may still be coming up and not even be reachable.
 
-    async def to_sample(self, checkpoint: str | None) -> ModelCard:
+        Raises:
+            RequestTimeoutError: it did not answer within `timeout` seconds.
+            LoopsError: it answered with what waiting does not mend.
+        """
+        return await self._up(time.monotonic() + timeout, unreachable=True)
+
+    async def live_adapter(self, deadline: float | None = None) -> ModelCard | None:
+        """The adapter the sampler follows, asked for now."""
+        return live_of(await self.look(deadline))
+
+    async def to_sample(self, checkpoint: str | None, deadline: float) -> ModelCard:
         """The model that a request must name: a published checkpoint, else the live adapter, else the base model.
 
         Raises:
             WeightsNotReadyError: the sampler does not show the checkpoint.
         """
-        models = self._remembered(checkpoint) or await self.look()
+        models = self._remembered(checkpoint) or await self._up(deadline, unreachable=False)
         if checkpoint is not None:
             return _named(models, checkpoint)
-        return _live(models) or base_of(models)
+        return live_of(models) or base_of(models)
 
     def forget(self) -> None:
         """Ask again before the next request."""
@@ -51,8 +68,16 @@ class Models:
         known = self._known
         if known is None:
             return None
-        settled = _live(known) is not None if checkpoint is None else any(card.id == checkpoint for card in known.data)
+        settled = live_of(known) is not None if checkpoint is None else _find(known, checkpoint) is not None
         return known if settled or time.monotonic() - self._known_at < _FRESH else None
+
+    async def _up(self, deadline: float, *, unreachable: bool) -> ModelList:
+        timeout = deadline - time.monotonic()
+        try:
+            return await once_up(lambda: self.look(deadline), timeout, unreachable=unreachable)
+        except LoopsError as error:
+            error.add_context(operation=MODELS.name, url=self._url)
+            raise
 
 
 def shows_adapter(model: ModelCard) -> bool:
@@ -66,19 +91,23 @@ def base_of(models: ModelList) -> ModelCard:
     Raises:
         ProtocolError: there is none.
     """
-    base = next((card for card in models.data if card.parent is None), None)
+    base = next((card for card in models.data if not shows_adapter(card)), None)
     if base is None:
         raise ProtocolError("the sampler shows no base model: every entry of /v1/models has a parent")
     return base
 
 
-def _live(models: ModelList) -> ModelCard | None:
-    return next((card for card in models.data if card.parent is not None and not card.id.startswith("bt://")), None)
+def live_of(models: ModelList) -> ModelCard | None:
+    """The first entry with a parent: the adapter that the sampler serves now."""
+    return next((card for card in models.data if shows_adapter(card)), None)
+
+
+def _find(models: ModelList, checkpoint: str) -> ModelCard | None:
+    return next((card for card in models.data if card.id == checkpoint), None)
 
 
 def _named(models: ModelList, checkpoint: str) -> ModelCard:
-    found = next((card for card in models.data if card.id == checkpoint), None)
-    if found is None:
+    if (found := _find(models, checkpoint)) is None:
         shown = ", ".join(card.id for card in models.data) or "nothing"
         raise WeightsNotReadyError(f"the sampler does not show {checkpoint}; it shows {shown}")
     return found

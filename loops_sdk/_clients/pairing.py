@@ -7,46 +7,75 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from loops_sdk._clients.control import ControlPlane
-from loops_sdk._clients.readiness import sampler_ready
+from loops_sdk._clients.readiness import deployment_ready, sampler_ready
+from loops_sdk._net.caller import Caller
 from loops_sdk._wire.bodies import CreateSamplerBody
 from loops_sdk.errors import InvalidInputError, LoopsError
-from loops_sdk.types import GetInfoResponse, LocalDeployment, Run
+from loops_sdk.types import Deployment, Run
 
 if TYPE_CHECKING:
     from typing import Self
 
 
 class PairedSampler:
-    """Knows where the paired sampler is, or how to get one."""
+    """Knows where the paired sampler is, or how to get one.
 
-    def __init__(self, deployment: LocalDeployment | None) -> None:
-        self._deployment = deployment
-        self._make: Callable[[], Awaitable[LocalDeployment]] | None = None
+    Args:
+        find: gives its place once it is ready; called when it is first needed.
+
+    Attributes:
+        sampler_id, session_id: what a control plane calls it and whose it is, once it was found there.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[Deployment]]) -> None:
+        self._find = find
+        self._deployment: Deployment | None = None
+        self.sampler_id: str | None = None
+        self.session_id: str | None = None
         self._lock = asyncio.Lock()
 
     @classmethod
-    def of_run(
-        cls, control: ControlPlane, run: Run, info: GetInfoResponse, *, timeout: float, ready_timeout: float
+    def at(
+        cls,
+        place: Deployment | None,
+        caller: Caller,
+        *,
+        run_id: str | None,
+        ready_timeout: float,
+        argument: str = "paired_sampling_deployment",
     ) -> Self:
-        """The sampler that the run has already, or one that is provisioned when it is first needed."""
+        """The sampler at a place that the user named, if one was named, under the name of `argument`."""
 
-        async def make() -> LocalDeployment:
+        async def find() -> Deployment:
+            if place is None:
+                raise InvalidInputError(f"{argument}: this client knows no paired sampler; pass {argument}=...")
+            await deployment_ready(place, caller, ready_timeout, run_id=run_id)
+            return place
+
+        return cls(find)
+
+    @classmethod
+    def of_run(
+        cls, control: ControlPlane, run: Run, wanted: CreateSamplerBody, *, timeout: float, ready_timeout: float
+    ) -> Self:
+        """The sampler that the run has already, or one as `wanted`, provisioned when it is first needed."""
+        ids = {"session_id": run.session_id, "run_id": run.id}
+
+        async def find() -> Deployment:
             try:
                 sampler = (await control.get_run(run.id)).sampler
                 if sampler is None:
-                    body = CreateSamplerBody(run.session_id, run_id=run.id, max_seq_length=info.max_seq_len)
-                    sampler = await control.create_sampler(body, timeout=timeout)
-                ready = await sampler_ready(sampler, control, ready_timeout, session_id=run.session_id, run_id=run.id)
+                    sampler = await control.create_sampler(wanted, timeout=timeout)
+                paired.sampler_id, paired.session_id = sampler.id, run.session_id
+                return await sampler_ready(sampler, control, ready_timeout, **ids)
             except LoopsError as error:
-                error.add_context(session_id=run.session_id, run_id=run.id)
+                error.add_context(**ids)
                 raise
-            return LocalDeployment(ready.base_url)
 
-        self = cls(None)
-        self._make = make
-        return self
+        paired = cls(find)
+        return paired
 
-    async def deployment(self) -> LocalDeployment:
+    async def deployment(self) -> Deployment:
         """Where it is; waits until it is ready.
 
         Raises:
@@ -55,10 +84,5 @@ class PairedSampler:
         """
         async with self._lock:
             if self._deployment is None:
-                if self._make is None:
-                    raise InvalidInputError(
-                        "paired_sampling_deployment: this client was made from an address without a paired sampler; "
-                        "pass paired_sampling_deployment=LocalDeployment(base_url)"
-                    )
-                self._deployment = await self._make()
+                self._deployment = await self._find()
             return self._deployment

@@ -1,26 +1,37 @@
-"""`ServiceClient`: the way in. It opens a session and hands out training clients that share its connections."""
+"""`ServiceClient`: the way in. It opens a session, or attaches to servers that run already, and hands out clients that
+share its connections.
+
+It decides which arguments are right and closes what it handed out. How trainers and samplers come about is told by
+`provisioning` and `attaching`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from weakref import WeakSet
 
-import attrs
-
-from loops_sdk._clients.control import ControlPlane
-from loops_sdk._clients.pairing import PairedSampler
-from loops_sdk._clients.readiness import trainer_ready
+from loops_sdk._clients.archives import archive_url
+from loops_sdk._clients.attaching import Attaching
+from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
+from loops_sdk._clients.provisioning import Provisioning
+from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.training import TrainingClient, check_weights
 from loops_sdk._net.futures import OperationFuture
 from loops_sdk._net.network import Network
-from loops_sdk._wire.bodies import CreateRunBody
-from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
+from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, UnsupportedError
 from loops_sdk.instrumentation import Observer
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
-from loops_sdk.types import Checkpoint, GetInfoResponse, LoadWeightsResponse, WandbConfig
-from loops_sdk.types._checks import check_int, check_number, check_text
+from loops_sdk.types import (
+    Checkpoint,
+    CheckpointFilesResponse,
+    LoadWeightsResponse,
+    ServerCapabilities,
+    WandbConfig,
+)
+from loops_sdk.types._checks import check_int, check_text
 from loops_sdk.types.checkpoints import check_name
 
 if TYPE_CHECKING:
@@ -29,9 +40,11 @@ if TYPE_CHECKING:
 
 _Load: TypeAlias = Callable[[TrainingClient, str], Awaitable[OperationFuture[LoadWeightsResponse]]]
 
+_API_KEY = "BASETEN_API_KEY"
 _BASE_URL = "LOOPS_BASE_URL"
 _DEFAULT_BASE_URL = "https://api.baseten.co"
-_WARM_START = "LOOPS_WARM_START_SAMPLER"
+_TEAM = "LOOPS_TEAM"
+_USE_CASES = ("rl", "sft")
 
 
 class ServiceClient:
@@ -42,9 +55,17 @@ class ServiceClient:
 
     Args:
         training_project_id: the project the session is filed under; default: the key's own.
-        api_key: default ``BASETEN_API_KEY``. It is sent to the control plane and to the trainers and samplers that it
-            names, nowhere else.
+        api_key: the key, or a function without arguments that gives it and is called once, at construction; default
+            ``BASETEN_API_KEY``. The key is sent to the control plane and to the trainers and samplers that it names,
+            nowhere else.
         base_url: address of the control plane; default ``LOOPS_BASE_URL``, then ``https://api.baseten.co``.
+        reuse_from_session_id: take over the trainers and samplers of an earlier session where they still run and fit,
+            instead of starting new ones; default ``LOOPS_REUSE_FROM_SESSION_ID``. Runs are asked with a run's id if
+            both are in the environment; a keyword given here leaves both variables unread.
+        reuse_from_run_id: the same with the trainer and sampler of one run; default ``LOOPS_REUSE_FROM_RUN_ID``. Both
+            are best effort: what cannot be reused is started anew.
+        team: name of the team that sessions, runs and samplers belong to; default ``LOOPS_TEAM``, then the key's own
+            user.
         observers: functions that hear of every event (submissions, retries, results); see `loops_sdk.instrumentation`.
 
     Raises:
@@ -55,38 +76,86 @@ class ServiceClient:
         self,
         training_project_id: str | None = None,
         *,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
         base_url: str | None = None,
+        reuse_from_session_id: str | None = None,
+        reuse_from_run_id: str | None = None,
+        team: str | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         if training_project_id is not None:
             check_text("training_project_id", training_project_id)
-        self._project_id = training_project_id
-        self._base_url = base_url or os.environ.get(_BASE_URL) or _DEFAULT_BASE_URL
-        self._network = Network(api_key, observers)
-        self._control = ControlPlane(self._base_url, self._network)
-        self._opening = asyncio.Lock()
-        self._session_id: str | None = None
-        self._clients: list[TrainingClient] = []
+        if team is not None:
+            check_text("team", team)
+        reuse = Reuse.of(reuse_from_session_id, reuse_from_run_id)
+        network = Network(api_key, observers)
+        way = Provisioning(
+            base_url or os.environ.get(_BASE_URL) or _DEFAULT_BASE_URL,
+            network,
+            project_id=training_project_id,
+            team=team or os.environ.get(_TEAM) or None,
+            reuse=reuse,
+        )
+        self._take(network, way)
+
+    @classmethod
+    def local(
+        cls,
+        *,
+        trainer_url: str,
+        sampler_url: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Self:
+        """A client bound to a trainer and a sampler that run already, without a control plane.
+
+        `create_lora_training_client_async` attaches to the trainer and refuses what that cannot honour: another base
+        model or rank than it has, a seed, replicas, a name. Nothing is made, and nothing is reset. What only a control
+        plane knows (`list_checkpoints_async`, `get_server_capabilities_async`, `get_checkpoint_archive_url_async`)
+        raises `UnsupportedError`, and there is no session.
+
+        Args:
+            trainer_url: address of the trainer.
+            sampler_url: address of the sampler that follows the trainer's published weights; `None` when there is none.
+            api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``. Without either no key is sent.
+            observers: as in the constructor.
+
+        Raises:
+            InvalidInputError: an argument is not of its form.
+        """
+        self = cls.__new__(cls)
+        network = Network(os.environ.get(_API_KEY, "") if api_key is None else api_key, observers)
+        self._take(network, Attaching(network, trainer_url, sampler_url))
+        return self
+
+    def _take(self, network: Network, way: Provisioning | Attaching) -> None:
+        self._network = network
+        self._way = way
+        self._trainings: set[TrainingClient] = set()
+        self._samplings: WeakSet[SamplingClient] = WeakSet()
         self._closed = False
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a ServiceClient cannot be pickled: its connections belong to one process. Pass a SamplingClient, or "
+            "session_id and run ids, and make a ServiceClient there"
+        )
+
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"session={self._session_id}"
-        return f"<ServiceClient {self._base_url} {state}>"
+        state = "closed" if self._closed else self._way.state
+        return f"<ServiceClient {self._way!r} {state}>"
 
     async def open_async(self) -> Self:
         """Open the session, unless it is open.
 
         Raises:
             AuthenticationError: the key is not accepted.
+            NotFoundError: there is no team of the given name.
             ConnectionFailedError: the control plane cannot be reached; the message names address and cause.
             ClientClosedError: the client was closed.
         """
-        if self._closed:
-            raise ClientClosedError("the client is closed")
-        async with self._opening:
-            if self._session_id is None:
-                self._session_id = (await self._control.create_session(self._project_id)).id
+        self._require_open()
+        await self._way.open()
         return self
 
     @property
@@ -94,13 +163,9 @@ class ServiceClient:
         """Id of the session.
 
         Raises:
-            LoopsError: the session is not open yet.
+            LoopsError: the session is not open yet, or there is none because the client is a `local` one.
         """
-        if self._session_id is None:
-            raise LoopsError(
-                "session_id: the session is not open yet; use `async with ServiceClient(...)` or open_async()"
-            )
-        return self._session_id
+        return self._way.session_id
 
     async def create_lora_training_client_async(
         self,
@@ -129,7 +194,8 @@ class ServiceClient:
             wandb_config: draw losses, metrics, learning rate, tokens per second and policy version against the
                 optimizer step with Weights & Biases, in a run of this client's own that ends when it is closed. What
                 goes wrong there is one warning in the log, and never an error here.
-            max_seq_len: longest sequence in tokens; default: what the model supports.
+            max_seq_len: longest sequence in tokens; default: what the model supports, which `TrainingClient.get_info`
+                then tells if the service does.
             replicas: data-parallel copies of the trainer; default: the service's.
             name: name of the run; default: the service's.
             with_sampler: provision the paired sampler together with the trainer; by default it is made when first
@@ -143,15 +209,17 @@ class ServiceClient:
             RequestTimeoutError: not ready in time; `session_id` and `run_id` are on the error.
             DeploymentFailedError: the trainer will not come up.
             LoopsError: the service could not be reached.
+
+        While the client is open and has nothing to do, the trainer is asked for its health once a minute, so that it is
+        not scaled to zero; close the client to let it go.
         """
-        check_text("base_model", base_model)
-        check_int("rank", rank, low=1)
-        if seed is not None:
-            check_int("seed", seed, low=0)
-        options = _Options(
+        check_model(base_model, rank, seed)
+        options = TrainerOptions(
             timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
         )
-        return await self._provision(base_model, rank, seed, options)
+        self._require_open()
+        training = await self._way.trainer(base_model, rank, seed, options)
+        return self._adopted(training, options)
 
     async def create_training_client_from_state_async(
         self,
@@ -185,7 +253,7 @@ class ServiceClient:
             BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as
                 `create_lora_training_client_async`.
         """
-        options = _Options(
+        options = TrainerOptions(
             timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
         )
         return await self._resume(path, TrainingClient.load_state_async, options)
@@ -214,78 +282,123 @@ class ServiceClient:
         Raises:
             LoopsError: as `create_training_client_from_state_async`.
         """
-        options = _Options(
+        options = TrainerOptions(
             timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
         )
         return await self._resume(path, TrainingClient.load_state_with_optimizer_async, options)
 
-    async def _resume(self, path: str, load: _Load, options: _Options) -> TrainingClient:
-        check_weights(path)
-        await self.open_async()
-        base_model, rank = _model_of(await self._control.checkpoint(path))
-        training = await self._provision(base_model, rank, None, options)
-        try:
-            await (await load(training, path))
-        except BaseException as error:
-            await training.aclose()
-            if isinstance(error, LoopsError):
-                error.add_context(session_id=self._session_id, run_id=training.run_id)
-            raise
-        return training
+    async def create_sampling_client_async(
+        self,
+        base_model: str,
+        model_path: str | None = None,
+        *,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+    ) -> SamplingClient:
+        """Provision a sampler of its own and wait until it is ready. The client follows whatever weights are current
+        there, without a pin.
 
-    async def _provision(self, base_model: str, rank: int, seed: int | None, options: _Options) -> TrainingClient:
-        warm = _warm_start() if options.with_sampler is None else options.with_sampler
-        await self.open_async()
-        body = CreateRunBody(
-            self.session_id,
-            base_model,
-            name=options.name,
-            max_seq_len=options.max_seq_len,
-            lora_rank=rank,
-            seed=seed,
-            replicas=options.replicas,
-        )
-        run = await self._control.create_run(body, with_sampler=warm, timeout=options.timeout)
-        try:
-            await trainer_ready(run, self._network.caller, self._control, options.ready_timeout)
-        except LoopsError as error:
-            error.add_context(session_id=run.session_id, run_id=run.id)
-            raise
-        info = GetInfoResponse(base_model, rank, options.max_seq_len)
-        client = TrainingClient._of_service(
-            self._network,
-            run.base_url,
-            info,
-            PairedSampler.of_run(
-                self._control, run, info, timeout=options.timeout, ready_timeout=options.ready_timeout
-            ),
-            control=self._control,
-            run_id=run.id,
-            timeout=options.timeout,
-            publish_timeout=options.publish_timeout,
-        )
-        self._clients.append(client)
-        if options.wandb_config is not None:
-            client._record(WandbObserver(options.wandb_config, base_model=base_model, lora_rank=rank, run_id=run.id))
-        return client
+        Args:
+            base_model: name of the base model.
+            model_path: not supported here; use `TrainingClient.create_sampling_client_async`.
+            timeout: seconds that provisioning may take; later, that each call may take with all its attempts.
+            ready_timeout: seconds to wait until the sampler is up.
+            max_seq_len: longest prompt plus continuation in tokens; default: what the model supports.
+            replicas: number of copies of the sampler; default: the service's.
+
+        Raises:
+            UnsupportedError: (a `NotImplementedError`) `model_path` was given.
+            InvalidInputError: an argument is wrong; nothing was sent.
+            BadRequestError: the service refused, for example because it does not have the model.
+            RequestTimeoutError: not ready in time; `session_id` is on the error, the sampler's id in its message.
+            DeploymentFailedError: the sampler will not come up.
+            LoopsError: the service could not be reached.
+        """
+        if model_path is not None:
+            raise UnsupportedError(
+                "model_path: a sampler of its own serves the base model; use TrainingClient.create_sampling_client "
+                "for the weights of a run"
+            )
+        check_model(base_model)
+        options = SamplerOptions(timeout, ready_timeout, max_seq_len, replicas)
+        self._require_open()
+        sampling = await self._way.sampler(base_model, options)
+        self._samplings.add(sampling)
+        return sampling
+
+    async def get_server_capabilities_async(
+        self, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None
+    ) -> ServerCapabilities:
+        """The base models that the service offers.
+
+        Args:
+            model: only this one; a model that the service does not have gives an empty list, no error.
+            use_case: ``"rl"`` (trainer and sampler are needed) or ``"sft"``; default: the service's, ``"rl"``.
+            max_seq_len: say for sequences of this many tokens whether a model is enabled; default: the longest that
+                each is enabled for.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        if model is not None:
+            check_text("model", model)
+        if use_case not in (None, *_USE_CASES):
+            raise InvalidInputError(f"use_case: expected 'rl', 'sft' or None, got {use_case!r}")
+        if max_seq_len is not None:
+            check_int("max_seq_len", max_seq_len, low=1)
+        control = self._way.control("get_server_capabilities")
+        return await control.capabilities(model=model, use_case=use_case, max_seq_len=max_seq_len)
 
     async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run.
 
         Raises:
             InvalidInputError: not a run id.
+            UnsupportedError: the client is a `local` one.
             LoopsError: the control plane could not be reached.
         """
-        return await self._control.checkpoints(run_id=check_name("run_id", run_id))
+        check_name("run_id", run_id)
+        return await self._way.control("list_checkpoints").checkpoints(run_id=run_id)
+
+    async def get_checkpoint_archive_url_async(
+        self, checkpoint_id: str, page_size: int = 1000, page_token: int = 0
+    ) -> CheckpointFilesResponse:
+        """Presigned addresses of a checkpoint's files, one page at a time. They are short-lived and need no key.
+
+        Set ``S3_REGION`` to the region of the bucket, for example ``us-west-2``, when the files lie in S3: addresses on
+        S3's global endpoint are then moved to that region's, where their signature allows it.
+
+        Args:
+            checkpoint_id: `Checkpoint.id`, or the checkpoint's ``bt://`` address.
+            page_size: most files in the reply, >= 1.
+            page_token: how many files to skip: 0, then the previous page's `next_page_token`.
+
+        Raises:
+            InvalidInputError: an argument or ``S3_REGION`` is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        control = self._way.control("get_checkpoint_archive_url")
+        return await archive_url(control, checkpoint_id, page_size, page_token)
 
     async def aclose(self) -> None:
-        """Close every client made by this one and all connections. Runs and checkpoints stay as they are."""
+        """Close every client made by this one and all connections. Runs and checkpoints stay as they are.
+
+        All are closed, also when one of them fails to; the first failure is raised in the end.
+        """
         self._closed = True
         try:
-            for client in self._clients:
-                await client.aclose()
+            clients: list[TrainingClient | SamplingClient] = [*self._trainings, *self._samplings]
+            outcomes = await asyncio.gather(*(client.aclose() for client in clients), return_exceptions=True)
         finally:
             await self._network.aclose()
+        if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
+            raise failed[0]
 
     async def __aenter__(self) -> Self:
         try:
@@ -299,44 +412,32 @@ class ServiceClient:
     ) -> None:
         await self.aclose()
 
+    # ------------------------------------------------------------------ how
 
-@attrs.frozen
-class _Options:
-    """What all ways to a training client have in common, checked."""
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClientClosedError("the client is closed")
 
-    timeout: float
-    ready_timeout: float
-    wandb_config: WandbConfig | None
-    max_seq_len: int | None
-    replicas: int | None
-    name: str | None
-    with_sampler: bool | None
-    publish_timeout: float
+    async def _resume(self, path: str, load: _Load, options: TrainerOptions) -> TrainingClient:
+        check_weights(path)
+        self._require_open()
+        training = self._adopted(await self._way.trainer_for(path, options), options)
+        try:
+            await (await load(training, path))
+        except BaseException as error:
+            await training.aclose()
+            if isinstance(error, LoopsError):
+                error.add_context(run_id=training.run_id, **self._way.ids)
+            raise
+        return training
 
-    def __attrs_post_init__(self) -> None:
-        for argument in ("timeout", "ready_timeout", "publish_timeout"):
-            check_number(argument, getattr(self, argument), above=0)
-        for argument in ("max_seq_len", "replicas"):
-            if (number := getattr(self, argument)) is not None:
-                check_int(argument, number, low=1)
-        if self.name is not None:
-            check_name("name", self.name)
-        wandb = self.wandb_config
-        if not (wandb is None or isinstance(wandb, WandbConfig)):
-            raise InvalidInputError(f"wandb_config: expected WandbConfig or None, got {type(wandb).__name__}")
-
-
-def _model_of(saved: Checkpoint) -> tuple[str, int]:
-    """Base model and rank that a trainer for this checkpoint must have."""
-    rank = (saved.lora_adapter_config or {}).get("r")
-    if not saved.base_model or not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        told = f"base_model {saved.base_model!r} and r {rank!r}"
-        raise ProtocolError(f"unexpected reply: expected base model and rank of {saved.path}, got {told}")
-    return saved.base_model, rank
-
-
-def _warm_start() -> bool:
-    value = os.environ.get(_WARM_START, "false").lower()
-    if value not in ("true", "false", "1", "0", ""):
-        raise InvalidInputError(f"{_WARM_START}: expected true or false, got {value!r}")
-    return value in ("true", "1")
+    def _adopted(self, training: TrainingClient, options: TrainerOptions) -> TrainingClient:
+        """The client as it is handed out: closed with this one, kept alive, its curves drawn if that is wanted."""
+        self._trainings.add(training)
+        training._on_close = self._trainings.discard
+        training._channel.keep_alive.start()
+        if options.wandb_config is not None:
+            info = training.get_info()
+            about = {"base_model": info.base_model, "lora_rank": info.lora_rank, "run_id": training.run_id}
+            training._record(WandbObserver(options.wandb_config, **about))
+        return training

@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, get_args
 
 import attrs
 
+from loops_sdk._clients.binding import trust_deployment
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.models import Models
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import weights_loaded
-from loops_sdk._clients.sampling import SamplingClient, deployment_url
+from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import ComposedFuture, OperationFuture
@@ -36,11 +37,11 @@ from loops_sdk.types import (
     Checkpoint,
     CheckpointPath,
     Datum,
+    Deployment,
     ForwardBackwardOutput,
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
-    LocalDeployment,
     LossFn,
     OptimStepResponse,
     SaveWeightsResponse,
@@ -81,7 +82,7 @@ class TrainingClient:
         max_seq_len: longest sequence in tokens, for `get_info`.
         publish_timeout: seconds that `save_weights_and_get_sampling_client_async` waits for the sampler to load the
             weights.
-        api_key: default ``BASETEN_API_KEY``; an empty string sends no key.
+        api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``; an empty string sends no key.
 
     Raises:
         InvalidInputError: no key, or an argument out of range.
@@ -96,10 +97,10 @@ class TrainingClient:
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
         run_id: str | None = None,
-        paired_sampling_deployment: LocalDeployment | None = None,
+        paired_sampling_deployment: Deployment | None = None,
         max_seq_len: int | None = None,
         publish_timeout: float = 600.0,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
         check_int("lora_rank", lora_rank, low=1)
         check_text("base_model", base_model)
@@ -111,10 +112,12 @@ class TrainingClient:
         network = Network(api_key)
         network.transport.trust(trainer_url, "trainer_url")
         if paired_sampling_deployment is not None:
-            network.transport.trust(deployment_url("paired_sampling_deployment", paired_sampling_deployment))
+            trust_deployment(network.transport, "paired_sampling_deployment", paired_sampling_deployment)
         self._owned = True
         self._control: ControlPlane | None = None
-        self._sampler = PairedSampler(paired_sampling_deployment)
+        self._sampler = PairedSampler.at(
+            paired_sampling_deployment, network.caller, run_id=run_id, ready_timeout=ready_timeout
+        )
         self._connect(
             network, trainer_url, GetInfoResponse(base_model, lora_rank, max_seq_len), run_id, timeout, publish_timeout
         )
@@ -164,11 +167,18 @@ class TrainingClient:
         self._emit: Emit = network.caller.emit
         self._steps_called = 0
         self._recorder: WandbObserver | None = None
+        self._on_close: Callable[[TrainingClient], None] | None = None
 
     def _record(self, recorder: WandbObserver) -> None:
         """Draw the curves of this client, and of no other one of the same service, until it is closed."""
         self._recorder = recorder
         self._emit = tell((self._emit, recorder))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a TrainingClient cannot be pickled: its operations belong to one process. Pass the SamplingClient that "
+            "save_weights_and_get_sampling_client gives, or run_id and checkpoint paths, and make a client there"
+        )
 
     def __repr__(self) -> str:
         return f"<TrainingClient {self._info.base_model} run={self._run_id} {self._channel!r}>"
@@ -455,6 +465,8 @@ class TrainingClient:
             await self._network.aclose()
         if self._recorder is not None:
             await self._recorder.aclose()
+        if self._on_close is not None:
+            self._on_close(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -539,12 +551,13 @@ class TrainingClient:
             version = await self.policy_version_async()
         deployment = await self._sampler.deployment()
         models = Models(deployment.base_url, self._network.caller)
-        await weights_loaded(models.live_adapter, version, self._publish_timeout)
+        look = partial(models.live_adapter, time.monotonic() + self._publish_timeout)
+        await weights_loaded(look, version, self._publish_timeout)
         return self._sampling_client(deployment, min_policy_version=version)
 
     def _sampling_client(
         self,
-        deployment: LocalDeployment,
+        deployment: Deployment,
         *,
         checkpoint_path: str | None = None,
         min_policy_version: int | None = None,
@@ -553,6 +566,8 @@ class TrainingClient:
             self._network,
             self._info.base_model,
             deployment,
+            sampler_id=self._sampler.sampler_id,
+            session_id=self._sampler.session_id,
             checkpoint_path=checkpoint_path,
             min_policy_version=min_policy_version,
             timeout=self._timeout,

@@ -17,12 +17,13 @@ import attrs
 
 from loops_sdk._net.caller import READS, Caller, Patience
 from loops_sdk._net.futures import OperationFuture, Record
+from loops_sdk._net.keepalive import KeepAlive
 from loops_sdk._net.poller import Poller
 from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
-from loops_sdk._wire.endpoints import Endpoint
+from loops_sdk._wire.endpoints import HEALTH, Endpoint
 from loops_sdk.errors import ClientClosedError, LoopsError
-from loops_sdk.instrumentation import OperationSubmitted
+from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _LARGE = 32 * 1024
 #: Seconds one attempt to submit gets at least, also when a quarter of the whole time is less: uploads may be slow.
 _SHORTEST = 60.0
+#: One question that keeps the trainer alive.
+_BRIEFLY = Patience(total=10.0, attempts=1)
 
 
 @attrs.define(eq=False)
@@ -48,6 +51,9 @@ class Channel:
 
     Args:
         timeout: seconds a submission may take with all its attempts, and an operation once its turn has come.
+
+    Attributes:
+        keep_alive: asks an idle trainer for its health; started by the first call, or by who hands the channel out.
     """
 
     def __init__(self, url: str, caller: Caller, poller: Poller, *, timeout: float) -> None:
@@ -60,6 +66,7 @@ class Channel:
         self._sender: asyncio.Task[None] | None = None
         self._reading = asyncio.Semaphore(1)
         self._closed = False
+        self.keep_alive = KeepAlive(self._ping, self._busy, self._ping_failed)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -91,11 +98,13 @@ class Channel:
         self._waiting.append(submission)
         if self._sender is None or self._sender.done():
             self._sender = loop.create_task(self._send_all())
+        self.keep_alive.start()
         return await submission.accepted
 
     async def read(self, endpoint: Endpoint[T], patience: Patience = READS) -> T:
         """A small read, one at a time."""
         self.require_open()
+        self.keep_alive.start()
         async with self._reading:
             self.require_open()
             return await self._caller.call(endpoint, endpoint.url(self.url), patience=patience)
@@ -105,6 +114,7 @@ class Channel:
         on.
         """
         self._closed = True
+        await self.keep_alive.aclose()
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.cancel()
@@ -112,6 +122,17 @@ class Channel:
         while self._waiting:
             _refuse(self._waiting.popleft(), ClientClosedError("the client was closed before the operation was sent"))
         await self._poller.forget(self._source)
+
+    def _busy(self) -> bool:
+        """Whether requests reach the trainer anyway: a submission, polls, a read."""
+        return self._sender is not None or bool(self._source.records) or self._reading.locked()
+
+    async def _ping(self) -> None:
+        async with self._reading:
+            await self._caller.send(HEALTH, HEALTH.url(self.url), patience=_BRIEFLY)
+
+    def _ping_failed(self, error: LoopsError) -> None:
+        self._caller.emit(KeepAliveFailed("keep_alive", self.url, str(error)))
 
     async def _send_all(self) -> None:
         while self._waiting:

@@ -2,6 +2,7 @@
 
 from loops_sdk.instrumentation.events import (
     Event,
+    KeepAliveFailed,
     OperationFinished,
     OperationMeasured,
     OperationSubmitted,
@@ -15,6 +16,7 @@ __all__ = [
     "Emit",
     "Event",
     "JsonlObserver",
+    "KeepAliveFailed",
     "Observer",
     "OperationFinished",
     "OperationMeasured",

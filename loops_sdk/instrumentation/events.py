@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["Event", "OperationFinished", "OperationMeasured", "OperationSubmitted", "RequestRetried", "SampleFinished"]
+__all__ = [
+    "Event",
+    "KeepAliveFailed",
+    "OperationFinished",
+    "OperationMeasured",
+    "OperationSubmitted",
+    "RequestRetried",
+    "SampleFinished",
+]
 
 
 @attrs.frozen
@@ -12,6 +20,16 @@ class Event:
     """Something that happened during the call `operation`."""
 
     operation: str
+
+
+@attrs.frozen
+class KeepAliveFailed(Event):
+    """An idle trainer did not answer when it was asked for its health, so it may be scaled to zero. Told once, until it
+    has answered again; training goes on if it can.
+    """
+
+    url: str
+    error: str
 
 
 @attrs.frozen

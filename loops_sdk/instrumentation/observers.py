@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from loops_sdk.instrumentation.events import Event, RequestRetried
+from loops_sdk.instrumentation.events import Event, KeepAliveFailed, RequestRetried
 
 __all__ = ["Emit", "Observer", "log_events", "tell"]
 
@@ -16,10 +16,14 @@ _log = logging.getLogger("loops_sdk")
 
 
 def log_events(event: Event) -> None:
-    """Log to ``loops_sdk``: retries as warnings, everything else at debug level. A failure is told by its exception."""
+    """Log to ``loops_sdk``: retries, and trainers that may fall asleep, as warnings, everything else at debug level. A
+    failure is told by its exception.
+    """
     if isinstance(event, RequestRetried):
         told = (event.operation, event.attempt, event.wait, event.error)
         _log.warning("%s: attempt %d failed, the next follows in %.1f s: %s", *told)
+    elif isinstance(event, KeepAliveFailed):
+        _log.warning("%s: an idle trainer may be scaled to zero: %s", event.operation, event.error)
     else:
         _log.debug("%s", event)
 

@@ -44,6 +44,12 @@ class Service:
     runs: list[dict[str, Any]] = attrs.field(factory=list)
     sampler_status: list[str] = attrs.field(factory=lambda: ["ACTIVE"])
     sampler_made: bool = False
+    deployment_status: list[str] = attrs.field(factory=lambda: ["ACTIVE"])
+    sampler_ids: dict[str, Any] = attrs.field(factory=dict)
+    alone: list[dict[str, Any]] = attrs.field(factory=list)
+    teams: list[dict[str, Any]] = attrs.field(factory=list)
+    offered: list[dict[str, Any]] = attrs.field(factory=list)
+    status: dict[str, Any] = attrs.field(factory=dict)
     models: list[dict[str, Any]] = attrs.field(factory=lambda: [dict(BASE_CARD)])
     serves: int | None = 0
     steps: int = 0
@@ -95,6 +101,11 @@ class Service:
         return handle
 
     def control_routes(self) -> dict[str, Any]:
+        routes = self._control_routes()
+        ours = {line: handler for line, handler in routes.items() if "/v1/loops/" in line}
+        return routes | {line.replace("/v1/", "/v1/teams/t1/", 1): handler for line, handler in ours.items()}
+
+    def _control_routes(self) -> dict[str, Any]:
         return {
             "POST /v1/loops/sessions": lambda _: {"session": {"id": f"s{len(self.lines('/sessions'))}"}},
             "POST /v1/loops/runs": lambda _: {"run": self.make_run(with_sampler=True)},
@@ -102,7 +113,15 @@ class Service:
             "GET /v1/loops/runs": lambda _: {"runs": [self._run(run) for run in self.runs]},
             "GET /v1/loops/runs/{id}": lambda request: {"run": self._run(self._by_id(request))},
             "POST /v1/loops/samplers": lambda _: {"sampler": self._make_sampler()},
-            "GET /v1/loops/samplers/{id}": lambda _: {"sampler": self._sampler()},
+            "GET /v1/loops/samplers": lambda _: {
+                "samplers": [*self.alone, *([self._sampler()] if self.sampler_made else [])]
+            },
+            "GET /v1/loops/samplers/{id}": lambda request: {"sampler": self._sampler_by_id(request)},
+            "GET /v1/loops/capabilities": lambda _: {"supported_models": self.offered},
+            "GET /v1/teams": lambda request: {
+                "teams": [team for team in self.teams if team["name"] == request.query["name"]]
+            },
+            "GET /v1/models/{model}/deployments/{id}": lambda request: self._deployment(request),
             "GET /v1/loops/checkpoints": lambda _: {"checkpoints": [self.checkpoint("step-1"), *self.states]},
         }
 
@@ -115,6 +134,7 @@ class Service:
                 "result": self._operations[request.match_info["id"]],
             },
             "GET /health": lambda _: {"status": "ok"},
+            "GET /status": lambda _: {"step": self.steps, "world_size": 1, **self.status},
             "GET /policy_version": lambda _: {"policy_version": self.steps},
         }
 
@@ -122,6 +142,7 @@ class Service:
         return {
             "GET /v1/models": lambda _: {"object": "list", "data": self.models},
             "POST /v1/completions": lambda _: self.completion(),
+            "POST /deployment/{id}/wake": lambda _: {},
         }
 
     # ---------------------------------------------------------------- what they hold
@@ -150,6 +171,8 @@ class Service:
         return {**run, "sampler": self._sampler() if self.sampler_made else None}
 
     def _make_sampler(self) -> dict[str, Any]:
+        if "run_id" not in self.asked[-1].body:
+            return self.make_alone()
         self.sampler_made = True
         return self._sampler()
 
@@ -162,7 +185,23 @@ class Service:
             "created_at": "2026-01-01T00:00:00Z",
             "status": {"name": status},
             "user": {},
+            **self.sampler_ids,
         }
+
+    def make_alone(self, **fields: Any) -> dict[str, Any]:
+        """A sampler that no run has; its state is read from `sampler_status` when it is asked for."""
+        made = {**self._sampler(), "id": f"alone{len(self.alone) + 1}", **fields}
+        self.alone.insert(0, made)
+        return made
+
+    def _sampler_by_id(self, request: web.Request) -> dict[str, Any]:
+        found = next((one for one in self.alone if one["id"] == request.match_info["id"]), {})
+        return {**self._sampler(), **{name: value for name, value in found.items() if name != "status"}}
+
+    def _deployment(self, request: web.Request) -> dict[str, Any]:
+        named = {"id": request.match_info["id"], "model_id": request.match_info["model"]}
+        left = self.deployment_status
+        return {**named, "status": left.pop(0) if len(left) > 1 else left[0]}
 
     def checkpoint(self, name: str, **fields: Any) -> dict[str, Any]:
         return {
@@ -229,7 +268,8 @@ async def service() -> AsyncIterator[Service]:
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in the environment, nothing else of ours, and pauses that suit a test."""
-    for name in ("LOOPS_BASE_URL", "LOOPS_WARM_START_SAMPLER", "BT_LOOPS_MAX_CONNECTIONS"):
+    ours = ("LOOPS_BASE_URL", "LOOPS_TEAM", "LOOPS_REUSE_FROM_SESSION_ID", "LOOPS_REUSE_FROM_RUN_ID", "S3_REGION")
+    for name in (*ours, "LOOPS_WARM_START_SAMPLER", "BT_LOOPS_MAX_CONNECTIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BASETEN_API_KEY", KEY)
     monkeypatch.setattr(caller, "Backoff", lambda: Backoff(first=0.01, cap=0.05))

@@ -81,6 +81,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"prompt": []}, r"^prompt: expected at least one token, got none$"),
     "empty": ({"prompt": ModelInput.empty()}, r"^prompt: expected at least one token, got none$"),
     "negative": ({"prompt": [1, -2]}, r"^prompt: tokens: token ids are >= 0, got -2$"),
+    "image in between": (
+        {"prompt": ModelInput((EncodedTextChunk([1]), ImageChunk("aGk=", 1), EncodedTextChunk([2])))},
+        r"^prompt: chunks\[1\]: an image has no token ids$",
+    ),
     "image": ({"prompt": ModelInput((ImageChunk("aGk=", 1),))}, r"^prompt: chunks\[0\]: an image has no token ids$"),
     "num_samples": ({"num_samples": 0}, r"^num_samples: expected a value >= 1, got 0$"),
     "topk": ({"topk_prompt_logprobs": -1}, r"^topk_prompt_logprobs: expected a value >= 0, got -1$"),
@@ -102,10 +106,14 @@ async def test_arguments_are_checked_before_anything_is_sent(sampling: Make, ser
     ("options", "message"),
     [
         ({"base_model": ""}, r"^base_model: "),
-        ({"deployment": "http://x"}, r"^deployment: expected LocalDeployment\(base_url\), got 'http://x'$"),
+        ({"deployment": "http://x"}, r"^deployment: expected LocalDeployment\(base_url\) or .*got 'http://x'$"),
         ({"checkpoint_path": "step-1"}, r"^checkpoint_path: expected bt://loops:"),
         ({"min_policy_version": -1}, r"^min_policy_version: expected a value >= 0, got -1$"),
         ({"timeout": 0}, r"^timeout: expected a value > 0, got 0$"),
+        ({"ready_timeout": 0}, r"^ready_timeout: expected a value > 0, got 0$"),
+        ({"sampler_id": ""}, r"^sampler_id: expected a non-empty string"),
+        ({"session_id": 7}, r"^session_id: expected a non-empty string"),
+        ({"api_key": lambda: 7}, r"^api_key: expected a string, or a function that gives one; .* int$"),
     ],
 )
 def test_wrong_arguments_of_the_client(sampling: Make, options: dict[str, Any], message: str) -> None:
@@ -248,11 +256,35 @@ async def test_a_pinned_client_says_so_on_every_call(sampling: Make, service: An
     assert repr(client).endswith(", version >= 3, 0 under way>")
 
 
+async def test_a_pin_at_version_0_takes_any_weights(sampling: Make, service: Any) -> None:
+    client = sampling(min_policy_version=0)
+    assert (await client.sample_async([1])).policy_version == 0
+    assert (service.last(COMPLETIONS).body["model"], len(service.lines(MODELS))) == ("/models/base", 1)
+    assert service.last(COMPLETIONS).headers["X-Min-Policy-Version"] == "0"
+    service.publish(2)
+    client._connection.models.forget()
+    assert (await client.sample_async([1])).policy_version == 2
+
+
+async def test_a_pin_holds_for_every_kind_of_call_and_every_attempt(sampling: Make, service: Any, reply: Any) -> None:
+    async def trouble(_request: Any) -> Any:
+        return reply(500) if len(service.lines(COMPLETIONS)) % 2 else None
+
+    service.publish(3)
+    service.on[COMPLETIONS] = trouble
+    client = sampling(min_policy_version=3)
+    await client.compute_logprobs_async([1, 2])
+    await client.sample_async([1], 2, include_prompt_logprobs=True, affinity_key="a")
+    asked = [one for one in service.asked if one.line == COMPLETIONS]
+    assert [one.headers["X-Min-Policy-Version"] for one in asked] == ["3"] * 4
+
+
 async def test_older_weights_are_an_error_and_no_sample(sampling: Make, service: Any) -> None:
     service.publish(2)
     with pytest.raises(errors.WeightsNotReadyError, match="policy version 2, but this client is pinned to 3") as caught:
         await sampling(min_policy_version=3).sample_async([1])
     assert isinstance(caught.value, RuntimeError)
+    assert (caught.value.operation, caught.value.url) == ("sample", f"{service.sampler}/v1/completions")
     service.serves = None  # a sampler that does not say is taken at its word
     assert (await sampling(min_policy_version=3).sample_async([1])).policy_version is None
 
@@ -308,7 +340,7 @@ async def test_attempts_are_bounded_and_visible(sampling: Make, service: Any, re
     service.on[COMPLETIONS] = trouble
     client = sampling()
     heard: list[Any] = []
-    client._network.caller.emit = heard.append
+    client._connection.network.caller.emit = heard.append
     with pytest.raises(errors.ServerFailureError, match="out of memory") as caught:
         await client.sample_async([1])
     assert caught.value.attempts == len(service.lines(COMPLETIONS)) == 6
@@ -380,7 +412,7 @@ async def test_a_full_pool_queues(sampling: Make, service: Any, monkeypatch: pyt
 async def test_events_count_tokens(sampling: Make) -> None:
     client = sampling()
     heard: list[Any] = []
-    client._network.caller.emit = heard.append
+    client._connection.network.caller.emit = heard.append
     await client.sample_async([1], 3)
     (event,) = heard
     assert isinstance(event, SampleFinished)
@@ -422,5 +454,5 @@ async def test_the_tokenizer_of_an_unknown_model(sampling: Make, tmp_path: Any) 
 def test_facts_without_network(sampling: Make) -> None:
     client = sampling(base_model="acme/model", deployment=LocalDeployment("http://127.0.0.1:9"))
     assert client.base_model == "acme/model"
-    assert client.min_policy_version is None
+    assert client.min_policy_version is client.sampler_id is client.session_id is None
     assert repr(client) == "<SamplingClient acme/model at http://127.0.0.1:9, current weights, 0 under way>"

@@ -456,7 +456,9 @@ async def test_a_lost_answer_is_looked_up_on_the_run(client: ServiceClient, serv
 async def test_a_sampler_that_will_not_come_up(client: ServiceClient, service: Any, state: str) -> None:
     service.sampler_status = ["DEPLOYING", "DEPLOYING", state]
     training = await started(client)
-    with pytest.raises(errors.DeploymentFailedError, match=f"the sampler is {state} and will not come up") as caught:
+    with pytest.raises(
+        errors.DeploymentFailedError, match=f"the sampler sam1 is {state} and will not come up"
+    ) as caught:
         await sampler_of(training)
     assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
 
@@ -464,7 +466,7 @@ async def test_a_sampler_that_will_not_come_up(client: ServiceClient, service: A
 async def test_a_sampler_that_takes_too_long(client: ServiceClient, service: Any) -> None:
     service.sampler_status = ["DEPLOYING"]
     training = await started(client, ready_timeout=0.2)
-    with pytest.raises(errors.RequestTimeoutError, match=r"the sampler was not ready within 0.2 s") as caught:
+    with pytest.raises(errors.RequestTimeoutError, match=r"the sampler sam1 was not ready within 0.2 s") as caught:
         await sampler_of(training)
     assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
     service.sampler_status = ["ACTIVE"]

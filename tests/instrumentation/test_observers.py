@@ -10,6 +10,7 @@ import pytest
 
 from loops_sdk.instrumentation import (
     Event,
+    KeepAliveFailed,
     OperationFinished,
     OperationMeasured,
     OperationSubmitted,
@@ -24,6 +25,7 @@ EVENTS = [
     OperationMeasured("forward_backward", "r1", 3, 1.5, {"loss:sum": 2.5}, 3, 2.5, 64),
     OperationFinished("forward_backward", "op-1", 1.5),
     OperationFinished("optim_step", "op-2", 1.5, "RuntimeError: no gradient"),
+    KeepAliveFailed("keep_alive", "http://trainer", "no server answers"),
     RequestRetried("sample", "http://sampler", 1, 0.5, "reset"),
     SampleFinished("sample", 1.0, 8, 3),
 ]
@@ -62,11 +64,12 @@ def test_an_observer_may_end_the_program() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_a_retry_is_a_warning_in_the_log_and_a_failure_is_left_to_its_exception(
+def test_what_may_need_a_look_is_a_warning_in_the_log_and_a_failure_is_left_to_its_exception(
     event: Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "loops_sdk")
     log_events(event)
     (record,) = caplog.records
-    assert record.levelno == (logging.WARNING if isinstance(event, RequestRetried) else logging.DEBUG)
+    warned = isinstance(event, RequestRetried | KeepAliveFailed)
+    assert record.levelno == (logging.WARNING if warned else logging.DEBUG)
     assert event.operation in record.message

@@ -41,8 +41,11 @@ class Trainer:
     gate: asyncio.Event = attrs.field(factory=asyncio.Event)
     polled: asyncio.Event = attrs.field(factory=asyncio.Event)
     submitted: asyncio.Event = attrs.field(factory=asyncio.Event)
+    reads: list[str] = attrs.field(factory=list)
+    read: asyncio.Event = attrs.field(factory=asyncio.Event)
     on_submit: Answer | None = None
     on_poll: Answer | None = None
+    on_read: Answer | None = None
     failed: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     most_connections: int = 0
     _connections: set[Any] = attrs.field(factory=set)
@@ -83,6 +86,10 @@ class Trainer:
         return web.json_response({"status": "done", "result": {"metrics": {"step": int(operation_id[3:]) + 1}}})
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
+        self.reads.append(request.path)
+        self.read.set()
+        if self.on_read is not None and (answer := await self.on_read(request)) is not None:
+            return answer
         return web.json_response({"policy_version": len(self.submits)})
 
 
