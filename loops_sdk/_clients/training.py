@@ -46,7 +46,7 @@ from loops_sdk.types import (
     OptimStepResponse,
     SaveWeightsResponse,
 )
-from loops_sdk.types._checks import check_int, check_number, check_text
+from loops_sdk.types._checks import check_int, check_number, check_text, shown
 from loops_sdk.types.checkpoints import check_name
 
 if TYPE_CHECKING:
@@ -438,9 +438,9 @@ class TrainingClient:
         """
         reply = await self._channel.read(endpoints.POLICY_VERSION)
         version = reply.get("policy_version") if isinstance(reply, dict) else reply
-        if not isinstance(version, int) or isinstance(version, bool):
+        if not isinstance(version, int) or isinstance(version, bool) or version < 0:
             raise ProtocolError(
-                f"unexpected reply: expected a policy version, got {reply!r}", operation="policy_version"
+                f"unexpected reply: expected a policy version, got {shown(reply)}", operation="policy_version"
             )
         self._version.value = version
         return version

@@ -29,11 +29,15 @@ from loops_sdk.errors import (
 
 _PIECE = 256 * 1024
 _MOST = 64 * 2**20
+_MOST_OF_REFUSAL = 2**20
 _CONNECT_TIMEOUT = 10.0
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
 #: First probe after 20 s of silence; three lost ones, 10 s apart, end the connection.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+#: What stands in an answer where the key stood. Keys that are shorter are words, not secrets.
+_BLANK = b"(the API key)"
+_SHORTEST_KEY = 16
 _USER_AGENT = f"loops-sdk (Python/{platform.python_version()}; {platform.system()})"
 
 
@@ -125,9 +129,12 @@ class Transport:
         )
         try:
             async with self._until_closed(), request as response:
-                return Response(response.status, response.headers, await _whole(response, most))
+                whole = await _whole(response, most)
+                return Response(response.status, self._blanked_headers(response), self._blanked(whole))
         except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
-            raise self._translated(error, url, timeout) from error
+            failure, cause = self._translated(error, url, timeout), self._harmless(error)
+        # Outside of the block, or what it caught would stay attached to what is raised.
+        raise failure from cause
 
     async def pause(self, seconds: float) -> None:
         """Sleep between two requests.
@@ -193,6 +200,26 @@ class Transport:
             headers["Content-Length"] = str(len(body))
         return headers
 
+    def _hidden(self, text: str) -> str:
+        return self._blanked(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    def _blanked(self, body: bytes) -> bytes:
+        """A body as it came, but for the key: some servers repeat it when they refuse it, and what they say ends up in
+        errors and logs.
+        """
+        key = self._api_key.encode()
+        return body.replace(key, _BLANK) if len(key) >= _SHORTEST_KEY else body
+
+    def _blanked_headers(self, response: aiohttp.ClientResponse) -> Mapping[str, str]:
+        headers, key = response.headers, self._api_key
+        telling = [name for name, value in headers.items() if len(key) >= _SHORTEST_KEY and key in value]
+        if not telling:
+            return headers
+        copy = headers.copy()
+        for name in telling:
+            copy[name] = _BLANK.decode()
+        return copy
+
     def _translated(self, error: Exception, url: str, timeout: float) -> LoopsError:
         if self._closed:
             return ClientClosedError("the client was closed during the request", url=url)
@@ -202,7 +229,11 @@ class Transport:
             return _failed("unreachable", url, f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s")
         if isinstance(error, TimeoutError):
             return RequestTimeoutError(f"no answer from {origin(url)} within {timeout:g} s", url=url)
-        return _failed(_code(error), url, _cause(error))
+        return _failed(_code(error), url, self._hidden(_cause(error)))
+
+    def _harmless(self, error: Exception) -> Exception:
+        """The cause to tell. What aiohttp says of an answer quotes it, and may hold the request with its headers."""
+        return error if isinstance(error, OSError | UnicodeError) else ConnectionError(self._hidden(_cause(error)))
 
 
 def _code(error: Exception) -> str:
@@ -219,6 +250,8 @@ def _cause(error: Exception) -> str:
         return "the answer ended before it was whole"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection ended before an answer came"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"what came is not HTTP: {' '.join(error.message.split())[:200]}"
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return str(inner) or type(inner).__name__
 
@@ -243,7 +276,11 @@ async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
 
 
 async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body, unless it is longer than anybody wants: a server that goes on for ever must not fill the memory."""
+    """The body, unless it is longer than anybody wants: a server that goes on for ever must not fill the memory. What
+    comes with a refusal is cut, because its beginning says enough.
+    """
+    refused = not 200 <= response.status < 300
+    most = min(most, _MOST_OF_REFUSAL) if refused else most
     announced = response.content_length
     if announced is not None and announced <= most and "Content-Encoding" not in response.headers:
         return await response.read()
@@ -251,6 +288,8 @@ async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
     size = 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
+        if size > most and refused:
+            return b"".join([*chunks, chunk])[:most]
         if size > most:
             raise ProtocolError(
                 f"the answer is longer than {most} bytes", url=str(response.url), status=response.status

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+from hostile_json import KEY
 from hostile_server import MODEL, PROMPT, RUN_ID, SAMPLER_WEIGHTS, WEIGHTS
 
 from loops_sdk import (
@@ -34,7 +35,6 @@ from loops_sdk import (
 from loops_sdk._net.network import Network
 from loops_sdk._wire.retrying import Backoff
 
-KEY = "the-secret-key-of-the-fuzzer-0123456789"
 FLOOR = 3
 DATA = [Datum(PROMPT, {"target_tokens": [4, 5, 6]})]
 #: Seconds that one operation, one wait and one request may take. A case is over in a few of them.
@@ -149,7 +149,8 @@ async def run_with_sampler(url: str) -> Any:
 
 async def run_without_sampler(url: str) -> Any:
     async with service(url) as client:
-        made = await client.create_lora_training_client_async(MODEL, 4, with_sampler=False, **WAITS)
+        waits = {**WAITS, "publish_timeout": PATIENCE}
+        made = await client.create_lora_training_client_async(MODEL, 4, with_sampler=False, **waits)
         hurry(made)
         published = await made.save_weights_and_get_sampling_client_async("a")
         await published
@@ -205,8 +206,12 @@ async def many_operations(url: str) -> Any:
     """Results of whatever is accepted, in the order of the calls."""
     async with training(url) as client:
         calls = [client.forward_backward_async(DATA) for _ in range(3)]
-        futures = [await call for call in calls]
-        return await asyncio.gather(*futures)
+        futures = await asyncio.gather(*calls, return_exceptions=True)
+        accepted = [future for future in futures if not isinstance(future, BaseException)]
+        results = await asyncio.gather(*accepted, return_exceptions=True)
+        if failed := [one for one in (*futures, *results) if isinstance(one, BaseException)]:
+            raise failed[0]
+        return results
 
 
 async def policy_version(url: str) -> Any:

@@ -7,7 +7,7 @@ import zlib
 from typing import Any, Literal
 
 import attrs
-from hostile_json import JSON, mutated, written
+from hostile_json import JSON, KEY, mutated, written
 from hypothesis import strategies as st
 
 #: What becomes of the connection after the answer.
@@ -50,7 +50,7 @@ def _headers() -> st.SearchStrategy[bytes]:
         line(b"Content-Encoding", *_CODINGS),
         line(b"Transfer-Encoding", b"chunked", b"gzip, chunked", b"nonsense"),
         line(b"X-Policy-Version", *_VERSIONS),
-        line(b"X-Request-Id", b"r1", b"\xff", b"r" * 7000),
+        line(b"X-Request-Id", b"r1", b"for " + KEY.encode(), b"\xff", b"r" * 7000),
         line(b"Location", b"http://[::1", b"/", b"//evil.example/", b"\xff", b""),
         line(b"Set-Cookie", b"a=b", b"\xff=;;;=", b"a=" + b"c" * 5000),
         line(b"Connection", b"close", b"keep-alive", b"upgrade"),

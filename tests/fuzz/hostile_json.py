@@ -20,7 +20,11 @@ _MARKS = {
     b'"@long@"': b'"' + b"x" * 1_000_000 + b'"',
     b'"@many@"': b"[" + b"1," * 100_000 + b"1]",
 }
+#: A server may repeat what it was sent.
+KEY = "the-secret-key-of-the-fuzzer-0123456789"
 _NASTY: list[Any] = [
+    KEY,
+    f"Bearer {KEY} is no key of ours",
     *(mark.decode().strip('"') for mark in _MARKS),
     "",
     "..",

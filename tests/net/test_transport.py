@@ -58,7 +58,8 @@ async def test_the_key_goes_to_trusted_origins_only(transport: Transport, echo_u
     transport.trust(f"{echo_url}/some/base")
     after = await transport.request("GET", f"{echo_url}/x", timeout=5)
     assert KEY.encode() not in before.body
-    assert f'"Authorization": "Bearer {KEY}"'.encode() in after.body
+    assert b"Authorization" not in before.body
+    assert b'"Authorization": "Bearer (the API key)"' in after.body  # blanked in what comes back, see below
 
 
 async def test_an_empty_key_sends_no_header(echo_url: str) -> None:

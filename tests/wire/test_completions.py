@@ -52,7 +52,13 @@ def test_a_logprob_that_is_null_is_nan() -> None:
 
 @pytest.mark.parametrize(
     ("headers", "body", "version"),
-    [({"x-policy-version": "3"}, {"policy_version": 2}, 3), ({}, {"policy_version": 2}, 2), ({}, {}, None)],
+    [
+        ({"x-policy-version": "3"}, {}, 3),
+        ({}, {"policy_version": 2}, 2),
+        ({}, {}, None),
+        ({"x-policy-version": "3"}, {"policy_version": 2}, 2),  # the older one: a pin must hold for what is told
+        ({"x-policy-version": "2"}, {"policy_version": 3.0}, 2),
+    ],
 )
 def test_the_version_that_served(headers: dict[str, str], body: dict[str, Any], version: int | None) -> None:
     assert read(NEW, headers=headers, **body).policy_version == version

@@ -36,7 +36,7 @@ class Settings:
         engine: module with `load_training_engine` and `load_generation_engine`.
     """
 
-    api_key: str
+    api_key: str = attrs.field(repr=False)
     base_model: str
     host: str
     engine: str
