@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "local" / "doubles")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "local" / "doubles"), str(HERE.parent / "properties")]
 
 from fuzz_figures import CASES, figures  # noqa: E402  # found by the line above
 

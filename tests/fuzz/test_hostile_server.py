@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import pickle
 import resource
 import sys
@@ -19,6 +18,7 @@ from hostile_answers import Answer, answers
 from hostile_server import HONEST, HostileServer
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
+from logged import Logged, everything_logged
 
 from loops_sdk import ClientClosedError, InvalidInputError, LoopsError
 from loops_sdk._clients import control, readiness
@@ -34,12 +34,12 @@ _TO_MIB = 2**20 if sys.platform == "darwin" else 2**10
 class Stage:
     """A server and an event loop, kept for all cases; what goes wrong behind the scenes is remembered."""
 
-    def __init__(self) -> None:
+    def __init__(self, logged: Logged) -> None:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _loop, context: self.trouble.append(str(context)))
         self.server = HostileServer()
         self.trouble: list[str] = []
-        self.logged = Logged()
+        self.logged = logged
         self.loop.run_until_complete(self.server.start())
 
     def play(self, name: str, plan: dict[str, list[Answer]]) -> LoopsError | None:
@@ -47,7 +47,7 @@ class Stage:
         error = self.loop.run_until_complete(self._play(name, plan))
         gc.collect(0)
         assert not self.trouble, "something failed where nobody looks"
-        assert [line for line in self.logged.lines() if KEY in line] == []
+        assert [line for line in self.logged.look() if KEY in line] == []
         return error
 
     async def _play(self, name: str, plan: dict[str, list[Answer]]) -> LoopsError | None:
@@ -70,38 +70,17 @@ class Stage:
         self.loop.close()
 
 
-class Logged(logging.Handler):
-    """Everything that is logged, of whatever level."""
-
-    def __init__(self) -> None:
-        super().__init__(level=0)
-        self.records: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(self.format(record))
-
-    def lines(self) -> list[str]:
-        said, self.records = self.records, []
-        return said
-
-
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    made = Stage()
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(made.logged)
-    root.setLevel(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, everything_logged() as logged:
         patch.setattr(readiness, "_FIRST_PAUSE", 0.005)
         patch.setattr(readiness, "_LONGEST_PAUSE", 0.05)
         patch.setattr(control, "_RECONCILE", 0.05)
         patch.setattr(control, "_LOOK_AGAIN", 0.02)
         patch.setattr(poller, "POLL_TIMEOUT", 0.3)
+        made = Stage(logged)
         yield made
-    root.removeHandler(made.logged)
-    root.setLevel(level)
-    made.close()
+        made.close()
 
 
 def judge(error: LoopsError) -> None:
