@@ -1,4 +1,4 @@
-"""The machines of tests/properties for as many steps as the size of the session wants: 20 for every case."""
+"""The machines of tests/properties for as many steps as the size of the session wants: up to 25 for every case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import invariant
 
 _STEPS_OF_A_RUN = 100
-_SIZE = settings(max_examples=max(1, 20 * CASES // _STEPS_OF_A_RUN), stateful_step_count=_STEPS_OF_A_RUN)
+_SIZE = settings(max_examples=max(1, 25 * CASES // _STEPS_OF_A_RUN), stateful_step_count=_STEPS_OF_A_RUN)
 
 
 class CountedPolling(test_polling.PollingMachine):

@@ -1,6 +1,7 @@
 """The line to a trainer under everything that can happen, in any order, over a transport without sockets.
 
-The test is the network: it decides when a request is answered, and how. The client decides only what is sent.
+The test is the network and the clock: it decides when a request is answered, and how, and when time passes. The client
+decides only what is sent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from loops_sdk import AdamParams, ClientClosedError, LoopsError, OptimStepResponse
+from loops_sdk._net import caller, channel, futures, keepalive, poller
 from loops_sdk._net.caller import Caller
 from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import OperationFuture
@@ -27,7 +29,30 @@ from loops_sdk._wire.endpoints import OPTIM_STEP
 from loops_sdk._wire.retrying import Backoff
 from loops_sdk.errors import ConnectionFailedError
 
-QUICK = Backoff(first=1e-4, cap=1e-3)
+QUICK = Backoff(first=0.1, cap=1.0)
+
+
+class Clock:
+    """Stands in for the module `time`; it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop by that clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        super().__init__()
+
+    def time(self) -> float:
+        return self._clock.now
 
 
 @attrs.define(eq=False)
@@ -60,6 +85,8 @@ class Network:
             number, key = int(json.loads(body or b"")["adam_params"]["learning_rate"]), (headers or {})["Idempotency-Key"]
             self.sent.append((number, key))
             asked = Asked(number, key, self._loop.create_future())
+        elif url.endswith("/health"):
+            return said(200, {})  # the trainer has not been heard of for a minute
         else:
             asked = Asked(int(url.rpartition("-")[2]), None, self._loop.create_future())
         self.under_way.append(asked)
@@ -101,7 +128,11 @@ class Line(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
+        self.clock = Clock()
+        self.patch = pytest.MonkeyPatch()
+        for module in (caller, channel, futures, keepalive, poller):
+            self.patch.setattr(module, "time", self.clock)
+        self.loop = Loop(self.clock)
         self.network = Network(self.loop)
         transport = cast("Transport", self.network)
         self.caller = Caller(transport, lambda _event: None)
@@ -218,10 +249,9 @@ class Line(RuleBasedStateMachine):
         asked.answer.set_result(replies[outcome])
         self.turn()
 
-    @rule()
-    def time_passes(self) -> None:
-        """Long enough for a back-off to end."""
-        self.loop.run_until_complete(asyncio.sleep(0.002))
+    @rule(seconds=st.floats(0.001, 30))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.now += seconds
         self.turn()
 
     # ---------------------------------------------------------------- what always holds
@@ -267,6 +297,7 @@ class Line(RuleBasedStateMachine):
                 task.exception()
         assert not asyncio.all_tasks(self.loop)
         self.loop.close()
+        self.patch.undo()
 
     def serve_all(self) -> None:
         """From now on the trainer does what it is asked for."""
@@ -279,8 +310,7 @@ class Line(RuleBasedStateMachine):
             self.turn()
             if not self.network.under_way and not len(self.channel._source.polling):
                 return
-            if not self.network.under_way:
-                self.loop.run_until_complete(asyncio.sleep(0.002))
+            self.clock.now += 1.0
         raise AssertionError("something waits that nobody asks for")
 
     def nothing_was_lost(self) -> None:
