@@ -88,7 +88,7 @@ def quiet() -> Iterator[None]:
 
 def _convert(path: Path, target: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     folder = str(path.parent.absolute())
     try:
         with quiet():
