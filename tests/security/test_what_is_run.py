@@ -81,9 +81,9 @@ def test_every_loading_says_that_no_code_is_wanted() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained":
                 named = {keyword.arg for keyword in node.keywords}
-                if not named & {"trust_remote_code", None}:
-                    silent.append(f"{path.name}:{node.lineno}")
-    assert [one for one in silent if not one.startswith(("pretrain", "quickstart", "measure"))] == []
+                if "trust_remote_code" not in named:
+                    silent.append(path.name)
+    assert set(silent) <= {"measure.py"}, "that one reads what `pretrain` has just written"
 
 
 CODE = """
