@@ -62,7 +62,7 @@ def _prompt(repeated: list[int] | None, sent: Sequence[int] | None) -> list[int]
 
 
 def policy_version(reply: Any, headers: Mapping[str, str]) -> int | None:
-    """The version that served, from the header or the body; the older one where they differ; `None` when neither says."""
+    """The version that served, from header or body, the older one where they differ; `None` when neither says."""
     told = [value for value in (headers.get(POLICY_VERSION), reply.get("policy_version")) if value is not None]
     return min(map(_version, told), default=None)
 

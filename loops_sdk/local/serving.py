@@ -260,7 +260,8 @@ class Server:
         except OSError as error:
             await self._runner.cleanup()
             raise DeploymentFailedError(f"cannot listen on {self._host}:{self._wanted} ({error})") from error
-        assert (listening := self._runner.server) is not None  # `setup` made it
+        listening = self._runner.server
+        assert listening is not None  # `setup` made it
         watch = self._watch.run(lambda: listening.connections)
         self._watching = asyncio.create_task(watch, name="watch the connections")
 

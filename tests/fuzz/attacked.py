@@ -94,7 +94,9 @@ class Attacked:
             writer.close()
         reply = _reply(answer, head)
         if reply.status == 202:
-            asked = f"GET /operations/{reply.body['operation_id']} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+            asked = (
+                f"GET /operations/{reply.body['operation_id']} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+            )
             finished = await self._ask(port, asked.encode() + b"Connection: close\r\n\r\n", head=False)
             assert finished.body["status"] in ("done", "error")
         return reply

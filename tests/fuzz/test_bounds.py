@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import attrs
@@ -13,7 +13,7 @@ import pytest
 from client_calls import DATA, training
 from fuzz_figures import figures
 
-from loops_sdk import LoopsError, ProtocolError
+from loops_sdk import LoopsError, ProtocolError, TrainingClient
 from loops_sdk._net import poller
 
 MIB = 2**20
@@ -104,7 +104,17 @@ async def drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("call", ["policy_version", "result"])
+async def result(client: TrainingClient) -> object:
+    return await (await client.forward_backward_async(DATA))
+
+
+CALLS: dict[str, Callable[[TrainingClient], Coroutine[object, object, object]]] = {
+    "policy_version": TrainingClient.policy_version_async,
+    "result": result,
+}
+
+
+@pytest.mark.parametrize("call", sorted(CALLS))
 @pytest.mark.parametrize(
     "script",
     [endless, endless_refusal, endless_head, endless_hundreds, bomb, bomb_in_pieces, deep, drip],
@@ -118,12 +128,8 @@ async def test_an_answer_without_end_is_cut(script: Script, call: str, monkeypat
     async with server(script) as url, training(url) as client:
         tracemalloc.start()
         try:
-            async with asyncio.timeout(60):
-                with pytest.raises(LoopsError) as caught:
-                    if call == "result":
-                        await (await client.forward_backward_async(DATA))
-                    else:
-                        await client.policy_version_async()
+            with pytest.raises(LoopsError) as caught:
+                await asyncio.wait_for(CALLS[call](client), 60)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

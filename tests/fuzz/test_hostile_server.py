@@ -8,8 +8,7 @@ import pickle
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from client_calls import CALLS, KEY
@@ -70,6 +69,11 @@ class Stage:
         self.loop.close()
 
 
+def most_memory() -> float:
+    """The most that this process has held so far, in mebibytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _TO_MIB
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with pytest.MonkeyPatch.context() as patch, everything_logged() as logged:
@@ -79,8 +83,10 @@ def stage() -> Iterator[Stage]:
         patch.setattr(control, "_LOOK_AGAIN", 0.02)
         patch.setattr(poller, "POLL_TIMEOUT", 0.3)
         made = Stage(logged)
+        before = most_memory()
         yield made
         made.close()
+        assert most_memory() - before < MOST_GROWTH
 
 
 def judge(error: LoopsError) -> None:
@@ -108,7 +114,10 @@ def cases(draw: st.DrawFn) -> tuple[str, dict[str, list[Answer]]]:
     name = draw(st.sampled_from(sorted(CALLS)))
     asks = CALLS[name].asks
     chosen = draw(st.lists(st.sampled_from(asks), min_size=1, max_size=2, unique=True))
-    return name, {ask: draw(st.lists(answers(HONEST.get(ask, {"operation_id": "op-0"})), min_size=1, max_size=2)) for ask in chosen}
+    return name, {
+        ask: draw(st.lists(answers(HONEST.get(ask, {"operation_id": "op-0"})), min_size=1, max_size=2))
+        for ask in chosen
+    }
 
 
 @settings(max_examples=ANSWERS)

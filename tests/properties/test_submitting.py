@@ -82,7 +82,10 @@ class Network:
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None, **_: Any
     ) -> Response:
         if method == "POST":
-            number, key = int(json.loads(body or b"")["adam_params"]["learning_rate"]), (headers or {})["Idempotency-Key"]
+            number, key = (
+                int(json.loads(body or b"")["adam_params"]["learning_rate"]),
+                (headers or {})["Idempotency-Key"],
+            )
             self.sent.append((number, key))
             asked = Asked(number, key, self._loop.create_future())
         elif url.endswith("/health"):
@@ -163,7 +166,9 @@ class Line(RuleBasedStateMachine):
     def call(self, count: int, good: bool) -> None:
         for _ in range(count):
             number = len(self.calls)
-            body: Any = OptimStepBody(AdamParams(learning_rate=float(number))) if good else OptimStepBody(cast("Any", {1}))
+            body: Any = (
+                OptimStepBody(AdamParams(learning_rate=float(number))) if good else OptimStepBody(cast("Any", {1}))
+            )
             self.spoilt |= set() if good else {number}
             self.calls.append(self.loop.create_task(self.channel.submit(OPTIM_STEP, body)))
         self.turn()

@@ -1,4 +1,4 @@
-"""The key goes to the hosts that the control plane named, over TLS or on this machine, and into nothing that is shown."""
+"""The key goes to the hosts that the control plane named, along no redirect, and into nothing that is shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ def shown(error: BaseException | None, seen: tuple[BaseException, ...] = ()) -> 
     """All texts of an exception, and of those it stands on."""
     if error is None or error in seen:
         return
-    yield from (str(error), repr(error), repr(error.args), repr(vars(error)), "".join(traceback.format_exception(error)))
+    yield from (
+        str(error),
+        repr(error),
+        repr(error.args),
+        repr(vars(error)),
+        "".join(traceback.format_exception(error)),
+    )
     yield from shown(error.__cause__, (*seen, error))
     yield from shown(error.__context__, (*seen, error))
 
@@ -159,11 +165,11 @@ async def test_the_key_is_in_no_error_log_or_event(
     url = await raw_server(script)
     errors = [await impatient(step, url)]
     with JsonlObserver(tmp_path / "events.jsonl") as observer:
+        service = ServiceClient(base_url=url, observers=[observer])
+        service._network.caller._backoff = Backoff(first=0.001, cap=0.002)
         with pytest.raises(LoopsError) as caught:
-            service = ServiceClient(base_url=url, observers=[observer])
-            service._network.caller._backoff = Backoff(first=0.001, cap=0.002)
-            async with service:
-                pass
+            await service.open_async()
+        await service.aclose()
         errors.append(caught.value)
     texts = [*shown(errors[0]), *shown(errors[1]), (tmp_path / "events.jsonl").read_text(), everything_logged.text]
     texts += [pickle.dumps(error).decode("latin-1") for error in errors]
