@@ -64,8 +64,9 @@ def house(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def facade(session: nox.Session) -> None:
-    """The generated text of `loops_sdk_sync` is what the generator makes of the core today. Needs the stdlib only."""
-    session.run(sys.executable, "loops_sdk_sync/_generate.py", "--check", external=True)
+    """What is generated, the blocking clients and the pages, is what the core makes it today. Needs the stdlib only."""
+    for generator in ("loops_sdk_sync/_generate.py", "loops_sdk/docs/_generate.py"):
+        session.run(sys.executable, generator, "--check", external=True)
 
 
 @nox.session

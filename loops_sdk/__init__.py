@@ -8,6 +8,7 @@
 For scripts without an event loop there is `loops_sdk_sync`; for a laptop without an account, `loops_sdk.local`.
 """
 
+from loops_sdk._clients.preferences import attach_reference_logprobs_async
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.service import ServiceClient
 from loops_sdk._clients.training import ForwardBackwardFuture, TrainingClient
@@ -43,6 +44,8 @@ from loops_sdk.types import (
     CheckpointFile,
     CheckpointFilesResponse,
     CheckpointPath,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
     Deployment,
     EnablementDetails,
@@ -79,6 +82,8 @@ __all__ = [
     "ClientClosedError",
     "ComposedFuture",
     "ConnectionFailedError",
+    "CustomArrayLoss",
+    "CustomLoss",
     "Datum",
     "Deployment",
     "DeploymentFailedError",
@@ -123,6 +128,7 @@ __all__ = [
     "UnsupportedError",
     "WandbConfig",
     "WeightsNotReadyError",
+    "attach_reference_logprobs_async",
     "from_dict",
     "to_dict",
 ]

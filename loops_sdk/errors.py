@@ -57,6 +57,7 @@ class LoopsError(Exception):
         retry_after: seconds the server asked to wait, when it did.
     """
 
+    #: Names of the fields that are shown with the message, in that order.
     FIELDS: ClassVar[tuple[str, ...]] = (
         "operation",
         "operation_id",
@@ -109,7 +110,11 @@ class LoopsError(Exception):
         return {name: value for name in self.FIELDS if (value := getattr(self, name)) is not None}
 
     def add_context(self, **fields: Any) -> None:
-        """Fill in fields that are still unknown; what an inner layer has already said stays."""
+        """Fill in fields that are still unknown; what an inner layer has already said stays.
+
+        Args:
+            fields: those of the constructor.
+        """
         for name, value in fields.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
@@ -213,8 +218,11 @@ class ServerShutdownError(ServerFailureError):
 
 
 class RemoteOpError(LoopsError, RuntimeError):
-    """The operation was accepted and then failed on the trainer. `error_class` is the class name the trainer
-    reported.
+    """The operation was accepted and then failed on the trainer.
+
+    Attributes:
+        error_class: the name of the class of the error on the trainer, when it told it.
+        fields: those of `LoopsError`.
     """
 
     def __init__(self, message: str, error_class: str | None = None, **fields: Any) -> None:

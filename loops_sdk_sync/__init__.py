@@ -20,6 +20,8 @@ from loops_sdk import (
     CheckpointPath,
     ClientClosedError,
     ConnectionFailedError,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
     Deployment,
     DeploymentFailedError,
@@ -66,6 +68,7 @@ from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, Futur
 from loops_sdk_sync._generated.sampling import SamplingClient
 from loops_sdk_sync._generated.service import ServiceClient
 from loops_sdk_sync._generated.training import TrainingClient
+from loops_sdk_sync.preferences import attach_reference_logprobs, attach_reference_logprobs_async
 
 __all__ = [
     "AdamParams",
@@ -79,6 +82,8 @@ __all__ = [
     "ClientClosedError",
     "ComposedFuture",
     "ConnectionFailedError",
+    "CustomArrayLoss",
+    "CustomLoss",
     "Datum",
     "Deployment",
     "DeploymentFailedError",
@@ -124,6 +129,8 @@ __all__ = [
     "UnsupportedError",
     "WandbConfig",
     "WeightsNotReadyError",
+    "attach_reference_logprobs",
+    "attach_reference_logprobs_async",
     "from_dict",
     "to_dict",
 ]

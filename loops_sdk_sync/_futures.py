@@ -95,7 +95,9 @@ class Future(Generic[T]):
         return self._portal.block(wait, self._result, timeout)
 
     async def result_async(self, timeout: float | None = None) -> T:
-        """As `result`, without blocking; on any event loop. Cancelling the await abandons the wait."""
+        """As `result`, with the same `timeout`, without blocking; on any event loop. Cancelling the await abandons the
+        wait.
+        """
         wait: futures.Future[T] = self._wait()
         return await self._portal.bridge(wait, self._result, timeout)
 
@@ -120,7 +122,7 @@ class Future(Generic[T]):
         return None
 
     def cancel(self) -> bool:
-        """Abandon every wait under way: each raises `CancelledError`, and callbacks that wait are dropped.
+        """Abandon every wait under way: each raises ``CancelledError``, and callbacks that wait are dropped.
 
         The operation goes on at the trainer, which works in order, and the future can be asked again.
 
@@ -134,7 +136,8 @@ class Future(Generic[T]):
     def add_done_callback(self, callback: Callable[[Future[T]], object]) -> None:
         """Call ``callback(future)`` once the outcome is known, at once if it is.
 
-        It runs on a worker thread, never on the event loop: it may block, and call `result`. What it raises is logged.
+        `callback` runs on a worker thread, never on the event loop: it may block, and call `result`. What it raises is
+        logged.
         """
         self._portal.start(self._wait(), self._tell, callback)
 
@@ -165,6 +168,9 @@ class Future(Generic[T]):
 
 
 # The names under which the signatures of the clients speak of it.
+#: The future of one operation.
 OperationFuture = Future
+#: The future of an operation and a stage that follows on the client.
 ComposedFuture = Future
+#: The future of a pass: its loss, its metrics and its log-probabilities.
 ForwardBackwardFuture = Future[ForwardBackwardOutput]

@@ -1,8 +1,7 @@
 """`LocalStack` for code that blocks: the embedded deployment on the same background loop as the blocking clients.
 
 In a notebook this is the one to use with them: a deployment on the notebook's own loop could not answer while a
-    blocking
-call holds that loop.
+blocking call holds that loop.
 """
 
 from __future__ import annotations

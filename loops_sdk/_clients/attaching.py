@@ -5,22 +5,18 @@ It decides what of a call a running server can honour; the rest is refused by na
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
-
-import attrs
+from typing import NoReturn
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.options import SamplerOptions, TrainerOptions
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import address_ready
 from loops_sdk._clients.sampling import SamplingClient
+from loops_sdk._clients.trainer_status import TrainerStatus, trainer_status
 from loops_sdk._clients.training import TrainingClient
 from loops_sdk._net.network import Network
-from loops_sdk._wire.endpoints import STATUS
-from loops_sdk.errors import InvalidInputError, LoopsError, NotFoundError, ProtocolError, UnsupportedError
+from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError, UnsupportedError
 from loops_sdk.types import GetInfoResponse, LocalDeployment
-
-T = TypeVar("T")
 
 
 class Attaching:
@@ -66,7 +62,7 @@ class Attaching:
 
     async def trainer(self, base_model: str, rank: int, seed: int | None, options: TrainerOptions) -> TrainingClient:
         """A client of the trainer, if that has what is asked for."""
-        self._refuse(seed=seed)
+        self._refuse(seed=seed, **options.adapter)
         told = await self._reached(options)
         self._compare("base_model", base_model, told.base_model, "start a trainer for it")
         self._compare("rank", rank, told.rank, "attach with that and change it with init_trainer_server")
@@ -82,24 +78,22 @@ class Attaching:
             )
         return self._client(told.base_model, told.rank, told, options)
 
-    async def _reached(self, options: TrainerOptions) -> _Told:
+    async def attached(self, _run_id: str, _rank: int | None, _options: TrainerOptions) -> TrainingClient:
+        """Runs are known to control planes only."""
+        self.control("attach_training_client")
+        raise AssertionError("unreachable")
+
+    async def _reached(self, options: TrainerOptions) -> TrainerStatus:
         self._refuse(replicas=options.replicas, name=options.name)
         if options.with_sampler and self._sampler_url is None:
             raise InvalidInputError("with_sampler: this client was made without a sampler_url")
         await address_ready(self._trainer_url, self._network.caller, options.ready_timeout)
-        told = await self._told()
+        told = await trainer_status(self._network.caller, self._trainer_url)
         if options.max_seq_len is not None and told.max_seq_len is not None and options.max_seq_len > told.max_seq_len:
             self._differs("max_seq_len", options.max_seq_len, told.max_seq_len, "ask for at most that")
         return told
 
-    async def _told(self) -> _Told:
-        try:
-            status = await self._network.caller.call(STATUS, STATUS.url(self._trainer_url))
-        except NotFoundError:  # not every trainer tells
-            status = {}
-        return _Told.of(status)
-
-    def _client(self, base_model: str, rank: int, told: _Told, options: TrainerOptions) -> TrainingClient:
+    def _client(self, base_model: str, rank: int, told: TrainerStatus, options: TrainerOptions) -> TrainingClient:
         place = None if self._sampler_url is None else LocalDeployment(self._sampler_url)
         sampler = PairedSampler.at(
             place,
@@ -148,23 +142,3 @@ class Attaching:
         raise InvalidInputError(
             f"{argument}: asked for {asked!r}, but the trainer at {self._trainer_url} has {told!r}; {advice}"
         )
-
-
-@attrs.frozen
-class _Told:
-    """What a trainer says of itself; `None` where it says nothing."""
-
-    base_model: str | None
-    rank: int | None
-    max_seq_len: int | None
-    run_id: str | None
-
-    @classmethod
-    def of(cls, status: dict[str, Any]) -> _Told:
-        base_model, run_id = _as(str, status.get("base_model")), _as(str, status.get("run_id"))
-        rank, max_seq_len = _as(int, status.get("lora_rank")), _as(int, status.get("max_seq_len"))
-        return cls(base_model, rank, max_seq_len, run_id)
-
-
-def _as(kind: type[T], value: object) -> T | None:
-    return value if isinstance(value, kind) and value and not isinstance(value, bool) else None

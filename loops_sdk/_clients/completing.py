@@ -45,12 +45,14 @@ class Completions:
 
     async def _once(self, question: Question, deadline: float) -> SampleResult:
         request = question.to(await self._model(deadline))
+        start = time.monotonic()
         response = await self._send(request, question.headers, deadline)
         try:
             result = _result(response, request, question.topk)
             self._check_version(result)
         except LoopsError as error:
-            error.add_context(operation="sample", url=self._url, status=response.status)
+            told = response.context() | {"elapsed": time.monotonic() - start}
+            error.add_context(operation="sample", url=self._url, **told)
             raise
         return result
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -28,6 +30,7 @@ class TrainerOptions:
     name: str | None
     with_sampler: bool | None
     publish_timeout: float
+    adapter: Mapping[str, Any] = attrs.field(factory=dict)  #: what the trainer itself is asked for, by keyword
 
     def __attrs_post_init__(self) -> None:
         for argument in ("timeout", "ready_timeout", "publish_timeout"):

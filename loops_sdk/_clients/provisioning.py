@@ -16,11 +16,12 @@ from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, wa
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import sampler_ready, trainer_ready
 from loops_sdk._clients.sampling import SamplingClient
+from loops_sdk._clients.trainer_status import trainer_status
 from loops_sdk._clients.training import TrainingClient
 from loops_sdk._net.caller import Patience
 from loops_sdk._net.network import Network
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
-from loops_sdk.errors import LoopsError, ProtocolError
+from loops_sdk.errors import DeploymentFailedError, InvalidInputError, LoopsError, ProtocolError
 from loops_sdk.types import Checkpoint, GetInfoResponse, Run
 
 #: Asking for a model's longest sequence, beside the wait for the trainer: not worth a delay.
@@ -115,6 +116,17 @@ class Provisioning:
         base_model, rank = _model_of(await self._control.checkpoint(path))
         return await self.trainer(base_model, rank, None, options)
 
+    async def attached(self, run_id: str, rank: int | None, options: TrainerOptions) -> TrainingClient:
+        """A client of the trainer of a run that is there already."""
+        run = await self._control.get_run(run_id)
+        if run.status.name == "INACTIVE":
+            text = f"run {run_id} has ended; start a new one from a checkpoint with create_training_client_from_state"
+            raise DeploymentFailedError(text, session_id=run.session_id, run_id=run_id)
+        await trainer_ready(run, self._control, options.ready_timeout)
+        told = await trainer_status(self._network.caller, run.base_url)
+        longest = told.max_seq_len or await self._longest_of(run.base_model, None)
+        return self._client(run, GetInfoResponse(run.base_model, _one_rank(rank, told.rank), longest), options)
+
     def _client(self, run: Run, info: GetInfoResponse, options: TrainerOptions) -> TrainingClient:
         wanted = CreateSamplerBody(
             run.session_id,
@@ -179,6 +191,16 @@ class Provisioning:
             timeout=options.timeout,
             ready_timeout=options.ready_timeout,
         )
+
+
+def _one_rank(given: int | None, told: int | None) -> int:
+    """The rank of a trainer that may tell it, as given by a user who may know it."""
+    rank = told or given
+    if rank is None:
+        raise InvalidInputError("rank: the trainer does not tell it; pass the rank that the run was made with")
+    if given not in (None, rank):
+        raise InvalidInputError(f"rank: given {given}, but the trainer has {told}; leave it out")
+    return rank
 
 
 def _warm(options: TrainerOptions) -> TrainerOptions:

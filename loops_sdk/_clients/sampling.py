@@ -188,7 +188,8 @@ class SamplingClient:
         result = await self._answer(asked, start + self._binding.timeout)
         new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
         took = time.monotonic() - start
-        self._connection.network.caller.emit(SampleFinished("sample", took, new_tokens, result.policy_version))
+        told = SampleFinished("sample", took, new_tokens, result.policy_version, self._under_way)
+        self._connection.network.caller.emit(told)
         return result
 
     async def compute_logprobs_async(self, prompt: ModelInput | Sequence[int]) -> list[float | None]:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from weakref import WeakSet
 
+from loops_sdk._clients.adapters import beyond_creation, init_body
 from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.attaching import Attaching
+from loops_sdk._clients.downloads import download_checkpoint
 from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
 from loops_sdk._clients.provisioning import Provisioning
 from loops_sdk._clients.sampling import SamplingClient
@@ -42,7 +46,7 @@ _Load: TypeAlias = Callable[[TrainingClient, str], Awaitable[OperationFuture[Loa
 
 _API_KEY = "BASETEN_API_KEY"
 _BASE_URL = "LOOPS_BASE_URL"
-_DEFAULT_BASE_URL = "https://api.baseten.co"
+DEFAULT_BASE_URL = "https://api.baseten.co"
 _TEAM = "LOOPS_TEAM"
 _USE_CASES = ("rl", "sft")
 
@@ -90,7 +94,7 @@ class ServiceClient:
         reuse = Reuse.of(reuse_from_session_id, reuse_from_run_id)
         network = Network(api_key, observers)
         way = Provisioning(
-            base_url or os.environ.get(_BASE_URL) or _DEFAULT_BASE_URL,
+            base_url or os.environ.get(_BASE_URL) or DEFAULT_BASE_URL,
             network,
             project_id=training_project_id,
             team=team or os.environ.get(_TEAM) or None,
@@ -111,8 +115,8 @@ class ServiceClient:
 
         `create_lora_training_client_async` attaches to the trainer and refuses what that cannot honour: another base
         model or rank than it has, a seed, replicas, a name. Nothing is made, and nothing is reset. What only a control
-        plane knows (`list_checkpoints_async`, `get_server_capabilities_async`, `get_checkpoint_archive_url_async`)
-        raises `UnsupportedError`, and there is no session.
+        plane knows (`list_checkpoints_async`, `get_server_capabilities_async`, `get_checkpoint_archive_url_async`,
+        `download_checkpoint_async`) raises `UnsupportedError`, and there is no session.
 
         Args:
             trainer_url: address of the trainer.
@@ -181,6 +185,10 @@ class ServiceClient:
         name: str | None = None,
         with_sampler: bool | None = None,
         publish_timeout: float = 600.0,
+        lora_alpha: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
     ) -> TrainingClient:
         """Provision a trainer with a fresh LoRA adapter and wait until it is ready.
 
@@ -202,10 +210,17 @@ class ServiceClient:
                 needed, unless ``LOOPS_WARM_START_SAMPLER=true``.
             publish_timeout: seconds that publishing with `save_weights_and_get_sampling_client_async` waits for the
                 sampler.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them. These three and `lora_alpha` are asked of the trainer
+                once it is ready (`TrainingClient.init_trainer_server_async`), for no run can be created with them.
 
         Raises:
             InvalidInputError: an argument is wrong; nothing was sent.
             BadRequestError: the service refused, for example because it does not have the model.
+            UnsupportedError: (a `NotImplementedError`) the trainer does not confirm `lora_alpha` or a part that was
+                asked for; `run_id` is on the error.
             RequestTimeoutError: not ready in time; `session_id` and `run_id` are on the error.
             DeploymentFailedError: the trainer will not come up.
             LoopsError: the service could not be reached.
@@ -214,12 +229,16 @@ class ServiceClient:
         not scaled to zero; close the client to let it go.
         """
         check_model(base_model, rank, seed)
+        parts = {"train_attn": train_attn, "train_mlp": train_mlp, "train_unembed": train_unembed}
+        adapter = beyond_creation(init_body(rank, lora_alpha=lora_alpha, seed=seed, **parts))
         options = TrainerOptions(
-            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
+            timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout, adapter
         )
         self._require_open()
-        training = await self._way.trainer(base_model, rank, seed, options)
-        return self._adopted(training, options)
+        training = self._adopted(await self._way.trainer(base_model, rank, seed, options), options)
+        if adapter:
+            await self._settle(training, partial(training.init_trainer_server_async, rank, seed=seed, **adapter))
+        return training
 
     async def create_training_client_from_state_async(
         self,
@@ -286,6 +305,40 @@ class ServiceClient:
             timeout, ready_timeout, wandb_config, max_seq_len, replicas, name, with_sampler, publish_timeout
         )
         return await self._resume(path, TrainingClient.load_state_with_optimizer_async, options)
+
+    async def attach_training_client_async(
+        self,
+        run_id: str,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        wandb_config: WandbConfig | None = None,
+        *,
+        rank: int | None = None,
+        publish_timeout: float = 600.0,
+    ) -> TrainingClient:
+        """A client of a run that is there already, for example because the process that made it is gone.
+
+        Nothing is made and nothing is reset: weights, accumulated gradients and queued operations are as they were.
+        `TrainingClient.resume_operation_async` gets the results of operations that the other process submitted.
+
+        Args:
+            run_id: the run; `TrainingClient.run_id`, errors and ``loops runs list`` tell it.
+            timeout, ready_timeout, wandb_config, publish_timeout: as in `create_lora_training_client_async`.
+            rank: rank of the run's adapter, for `TrainingClient.get_info`; needed only when the trainer does not tell
+                it.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `rank` is not what the trainer tells.
+            NotFoundError: there is no such run.
+            DeploymentFailedError: the run has ended; start a new one from a checkpoint.
+            RequestTimeoutError, LoopsError: as `create_lora_training_client_async`.
+        """
+        options = TrainerOptions(timeout, ready_timeout, wandb_config, None, None, None, None, publish_timeout)
+        check_name("run_id", run_id)
+        if rank is not None:
+            check_int("rank", rank, low=1)
+        self._require_open()
+        return self._adopted(await self._way.attached(run_id, rank, options), options)
 
     async def create_sampling_client_async(
         self,
@@ -356,6 +409,9 @@ class ServiceClient:
     async def list_checkpoints_async(self, run_id: str) -> list[Checkpoint]:
         """The checkpoints of a run.
 
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
+
         Raises:
             InvalidInputError: not a run id.
             UnsupportedError: the client is a `local` one.
@@ -385,6 +441,38 @@ class ServiceClient:
         """
         control = self._way.control("get_checkpoint_archive_url")
         return await archive_url(control, checkpoint_id, page_size, page_token)
+
+    async def download_checkpoint_async(
+        self,
+        checkpoint_id: str,
+        folder: str | Path,
+        *,
+        parallel: int = 4,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Path]:
+        """Download all files of a checkpoint. A sampler checkpoint gives a folder that PEFT loads.
+
+        ``S3_REGION`` is honoured as by `get_checkpoint_archive_url_async`.
+
+        Args:
+            checkpoint_id: `Checkpoint.id`, or the checkpoint's ``bt://`` address.
+            folder: where to; made if missing. Else it must be empty, or hold a download of this very checkpoint, which
+                is then completed: whole files stay, partial ones are gone on with.
+            parallel: most files at the same time, >= 1.
+            on_progress: called with the number of bytes that are there and of those there will be.
+
+        Returns:
+            The paths of the files, in the service's order.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or `folder` holds something else; nothing was downloaded.
+            NotFoundError: there is no such checkpoint.
+            UnsupportedError: its files are in a volume, or the client is a `local` one.
+            ProtocolError: the service named a file outside the folder, or one of another size than it has.
+            LoopsError: a file could not be had, or not be written; the same call goes on from there.
+        """
+        control = self._way.control("download_checkpoint")
+        return await download_checkpoint(control, checkpoint_id, folder, parallel=parallel, on_progress=on_progress)
 
     async def aclose(self) -> None:
         """Close every client made by this one and all connections. Runs and checkpoints stay as they are.
@@ -422,14 +510,18 @@ class ServiceClient:
         check_weights(path)
         self._require_open()
         training = self._adopted(await self._way.trainer_for(path, options), options)
+        await self._settle(training, partial(load, training, path))
+        return training
+
+    async def _settle(self, training: TrainingClient, begin: Callable[[], Awaitable[OperationFuture[Any]]]) -> None:
+        """Do what a client must have done before it is handed out; it is closed if that fails."""
         try:
-            await (await load(training, path))
+            await (await begin())
         except BaseException as error:
             await training.aclose()
             if isinstance(error, LoopsError):
                 error.add_context(run_id=training.run_id, **self._way.ids)
             raise
-        return training
 
     def _adopted(self, training: TrainingClient, options: TrainerOptions) -> TrainingClient:
         """The client as it is handed out: closed with this one, kept alive, its curves drawn if that is wanted."""

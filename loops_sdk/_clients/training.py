@@ -1,41 +1,44 @@
 """`TrainingClient`: forward and backward passes, optimizer steps, checkpoints and publishing, on one trainer.
 
-It checks arguments, says what is sent, and joins trainer and paired sampler. Order, retries and results are the
-channel's.
+It says what each call does and what is sent for it. Order, retries and results are the channel's; what is refused,
+what the results tell and how a loss of the user's own is evaluated is decided in the modules beside this one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import count
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
+from loops_sdk._clients.adapters import confirm, init_body
+from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.binding import trust_deployment
 from loops_sdk._clients.control import ControlPlane
-from loops_sdk._clients.models import Models
+from loops_sdk._clients.custom_loss import CustomPass
+from loops_sdk._clients.measuring import Meter
 from loops_sdk._clients.pairing import PairedSampler
-from loops_sdk._clients.readiness import weights_loaded
+from loops_sdk._clients.passes import numbers_in, pass_body, tokens_in
+from loops_sdk._clients.publishing import Publishing
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.tokenizers import tokenizer_of
+from loops_sdk._clients.trainer_state import TrainerState
 from loops_sdk._net.channel import Channel
 from loops_sdk._net.futures import ComposedFuture, OperationFuture
 from loops_sdk._net.network import Network
-from loops_sdk._wire import codec, endpoints
-from loops_sdk._wire.bodies import ForwardBackwardBody, InitBody, LoadBody, OptimStepBody, SaveBody
+from loops_sdk._wire import endpoints
+from loops_sdk._wire.bodies import LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
-from loops_sdk.errors import InvalidInputError, ProtocolError, WeightsNotReadyError
-from loops_sdk.instrumentation import Emit, OperationMeasured, tell
+from loops_sdk.errors import InvalidInputError, ProtocolError
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
 from loops_sdk.types import (
     AdamParams,
     Checkpoint,
+    CheckpointFilesResponse,
     CheckpointPath,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
     Deployment,
     ForwardBackwardOutput,
@@ -55,10 +58,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-T = TypeVar("T")
-
-_LOSSES: tuple[str, ...] = get_args(LossFn)
-
+#: The future of a pass: its loss, its metrics and its log-probabilities.
 ForwardBackwardFuture = OperationFuture[ForwardBackwardOutput]
 
 
@@ -115,12 +115,11 @@ class TrainingClient:
             trust_deployment(network.transport, "paired_sampling_deployment", paired_sampling_deployment)
         self._owned = True
         self._control: ControlPlane | None = None
-        self._sampler = PairedSampler.at(
+        info = GetInfoResponse(base_model, lora_rank, max_seq_len)
+        sampler = PairedSampler.at(
             paired_sampling_deployment, network.caller, run_id=run_id, ready_timeout=ready_timeout
         )
-        self._connect(
-            network, trainer_url, GetInfoResponse(base_model, lora_rank, max_seq_len), run_id, timeout, publish_timeout
-        )
+        self._connect(network, trainer_url, info, sampler, run_id, timeout, publish_timeout)
 
     @classmethod
     def _of_service(
@@ -138,8 +137,7 @@ class TrainingClient:
         self = cls.__new__(cls)
         self._owned = False
         self._control = control
-        self._sampler = sampler
-        self._connect(network, trainer_url, info, run_id, timeout, publish_timeout)
+        self._connect(network, trainer_url, info, sampler, run_id, timeout, publish_timeout)
         return self
 
     def _connect(
@@ -147,6 +145,7 @@ class TrainingClient:
         network: Network,
         trainer_url: str,
         info: GetInfoResponse,
+        sampler: PairedSampler,
         run_id: str | None,
         timeout: float,
         publish_timeout: float,
@@ -156,23 +155,16 @@ class TrainingClient:
         self._network = network
         self._info = info
         self._run_id = run_id
-        self._timeout = timeout
-        self._publish_timeout = publish_timeout
         self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout)
-        self._calls = count()
-        self._version = _Latest[int | None](None)
-        self._rank = _Latest(info.lora_rank)
-        self._last_published: SaveWeightsResponse | None = None
+        self._publishing = Publishing(network, sampler, info.base_model, run_id, timeout, publish_timeout)
+        self._state = TrainerState(info.lora_rank)
+        self._meter = Meter(network.caller.emit, run_id, self._state)
         self._stages: set[asyncio.Task[Any]] = set()
-        self._emit: Emit = network.caller.emit
-        self._steps_called = 0
-        self._recorder: WandbObserver | None = None
         self._on_close: Callable[[TrainingClient], None] | None = None
 
     def _record(self, recorder: WandbObserver) -> None:
         """Draw the curves of this client, and of no other one of the same service, until it is closed."""
-        self._recorder = recorder
-        self._emit = tell((self._emit, recorder))
+        self._meter.record(recorder)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -221,10 +213,70 @@ class TrainingClient:
         untouched.
 
         With empty `loss_fn_inputs` the targets are the input itself, shifted by one: ``logprobs[k]`` is the
-            log-probability
-        of token ``k + 1``, and the last entry is 0.0.
+        log-probability of token ``k + 1``, and the last entry is 0.0.
         """
         return await self._pass(endpoints.FORWARD, data, loss_fn, loss_fn_config)
+
+    async def forward_backward_custom_async(
+        self,
+        data: Sequence[Datum],
+        loss_fn: CustomLoss | CustomArrayLoss,
+        *,
+        autograd: bool = True,
+    ) -> ForwardBackwardFuture:
+        """Run a forward and a backward pass with a loss of your own, any function of the targets' log-probabilities.
+
+        The trainer runs a forward pass; `loss_fn` is called here, in a thread; and its gradient is sent back as the
+        weights of a cross-entropy, which has exactly that gradient. Both passes keep the place of this call in the
+        order: what is called later, an `optim_step_async` for example, comes after both. Only tokens and targets are
+        sent: every other input of a datum is for the function, under any name. Direct preference optimization
+        (arXiv 2305.18290, equation 7) over pairs of a chosen and a rejected answer, whose `reference_logprobs` come
+        from `attach_reference_logprobs_async`::
+
+            def dpo(data, logprobs, beta=0.1):
+                gains = [
+                    (policy - datum.loss_fn_inputs["reference_logprobs"].to_torch()).sum()
+                    for datum, policy in zip(data, logprobs)
+                ]
+                margins = beta * (torch.stack(gains[0::2]) - torch.stack(gains[1::2]))
+                return -torch.nn.functional.logsigmoid(margins).sum(), {"margin": margins.mean()}
+
+        Args:
+            data: the examples. Without `target_tokens` the targets are the input shifted by one, as in
+                `forward_async`. Where the target is -100 or the `mask` is 0, the log-probability is 0.0 and nothing is
+                trained.
+            loss_fn: ``loss_fn(data, logprobs) -> (loss, metrics)``. `logprobs` holds one float32 torch tensor per
+                datum, a leaf with ``requires_grad``, of the shape of the targets; `loss` is a scalar tensor; `metrics`
+                are numbers by name. It has no deadline, holds up what was called later, and must not call this client.
+            autograd: False for a function without torch: `logprobs` are read-only float32 numpy arrays, and it returns
+                ``(loss, gradients, metrics)`` with one array d loss / d logprobs per datum.
+
+        Returns:
+            The future of the result, once the trainer has accepted the backward pass: `loss` and ``loss:sum`` are the
+            function's loss, `metrics` those of the backward pass and the function's, which win, and `loss_fn_outputs`
+            hold the `logprobs` of the forward pass.
+
+        Raises:
+            InvalidInputError: an argument is wrong, and nothing was sent; or the function returned something else than
+                promised, or what is not finite, and nothing was accumulated.
+            UnsupportedError: torch is not installed, and `autograd` is True.
+            BadRequestError: the trainer refused the data; the message names the place.
+            RemoteOpError: the forward pass failed; nothing was accumulated.
+            OperationTimeoutError: the forward pass took longer than the client's timeout.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+            Exception: what the function raises, as it is; nothing was accumulated.
+        """
+        custom = CustomPass(data, loss_fn, autograd=autograd)
+        measured = self._meter.of_pass(endpoints.FORWARD_BACKWARD.name, tokens_in(custom.asked))
+        with self._channel.turn() as turn:
+            forward = await turn.submit(endpoints.FORWARD, custom.forward(), size=numbers_in(custom.asked))
+            evaluated = await turn.run(custom.evaluate, await forward)
+            body = custom.backward(evaluated)
+
+            def passed(output: ForwardBackwardOutput) -> ForwardBackwardOutput:
+                return measured(evaluated.output(output))
+
+            return await turn.submit(endpoints.FORWARD_BACKWARD, body, size=numbers_in(body.data), on_result=passed)
 
     async def optim_step_async(self, adam_params: AdamParams) -> OperationFuture[OptimStepResponse]:
         """Apply the accumulated gradients with Adam and clear them.
@@ -243,13 +295,12 @@ class TrainingClient:
         """
         if not isinstance(adam_params, AdamParams):
             raise InvalidInputError(f"adam_params: expected AdamParams, got {type(adam_params).__name__}")
-        measure = self._measurement(endpoints.OPTIM_STEP)
-        told = partial(self._stepped, next(self._calls))
-        self._steps_called += 1
+        measure, call = self._meter.of_step(), self._state.call()
 
-        def stepped(response: OptimStepResponse) -> None:
-            told(response)
+        def stepped(response: OptimStepResponse) -> OptimStepResponse:
+            self._state.stepped(call, response)
             measure({"learning_rate": float(adam_params.learning_rate), **response.metrics})
+            return response
 
         return await self._channel.submit(endpoints.OPTIM_STEP, OptimStepBody(adam_params), on_result=stepped)
 
@@ -342,22 +393,79 @@ class TrainingClient:
         """
         return await self._load(endpoints.LOAD_STATE_WITH_OPTIMIZER, path)
 
-    async def init_trainer_server_async(self, lora_rank: int) -> OperationFuture[InitTrainerServerResponse]:
+    async def init_trainer_server_async(
+        self,
+        lora_rank: int,
+        *,
+        lora_alpha: int | None = None,
+        seed: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
+    ) -> OperationFuture[InitTrainerServerResponse]:
         """Start over on the same trainer: a fresh adapter of rank `lora_rank`, a fresh optimizer, policy version 0.
 
         Accumulated gradients are dropped; checkpoints stay. Nothing is published, as after `load_state_async`.
 
         Args:
             lora_rank: rank of the new adapter, >= 1. `get_info` tells it once the result is there.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            seed: seed of the adapter's initial weights, >= 0; `None` lets the trainer draw one.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them.
+
+        Returns:
+            The future of what the trainer says that it set. It fails with `UnsupportedError` when the trainer does not
+            confirm an alpha or a part that was asked for; the adapter is fresh by then, as the trainer chose it.
 
         Raises:
-            InvalidInputError: not a whole number >= 1; nothing was sent.
-            BadRequestError: the trainer refused the rank.
+            InvalidInputError: an argument is wrong; nothing was sent.
+            BadRequestError: the trainer refused an argument.
             LoopsError: the trainer could not be reached, after bounded attempts.
         """
-        check_int("lora_rank", lora_rank, low=1)
-        initialised = partial(self._initialised, next(self._calls), lora_rank)
-        return await self._channel.submit(endpoints.INIT_TRAINER_SERVER, InitBody(lora_rank), on_result=initialised)
+        body = init_body(
+            lora_rank,
+            lora_alpha=lora_alpha,
+            seed=seed,
+            train_attn=train_attn,
+            train_mlp=train_mlp,
+            train_unembed=train_unembed,
+        )
+        call = self._state.call()
+
+        def initialised(response: InitTrainerServerResponse) -> InitTrainerServerResponse:
+            self._state.initialised(call, lora_rank)
+            confirm(body, response)
+            return response
+
+        return await self._channel.submit(endpoints.INIT_TRAINER_SERVER, body, on_result=initialised)
+
+    async def resume_operation_async(
+        self, operation: str, operation_id: str, idempotency_key: str = ""
+    ) -> OperationFuture[Any]:
+        """The future of an operation that this trainer accepted earlier, also from a process that is gone.
+
+        Errors, `OperationSubmitted` events and the command ``loops runs show`` hold what is needed.
+
+        Args:
+            operation: name of the call, for example ``"forward_backward"``: it says what the result is.
+            operation_id: the trainer's id of the operation.
+            idempotency_key: the key under which it was submitted, for errors about it.
+
+        Returns:
+            The future of the result, as the call itself gave one. It fails with `UnknownRequestError` when the trainer
+            does not know the operation (any more).
+
+        Raises:
+            InvalidInputError: no such operation, or not an id.
+        """
+        endpoint = next((one for one in endpoints.OPERATIONS if one.name == operation), None)
+        if endpoint is None:
+            known = ", ".join(one.name for one in endpoints.OPERATIONS)
+            raise InvalidInputError(f"operation: expected one of {known}, got {shown(operation)}")
+        check_text("operation_id", operation_id, most=255)
+        return self._channel.resume(endpoint, operation_id, idempotency_key)
 
     # ------------------------------------------------------------------ samplers and checkpoints
 
@@ -372,23 +480,9 @@ class TrainingClient:
             WeightsNotReadyError: the sampler does not have these weights.
             LoopsError: the sampler could not be reached, or did not come up in time.
         """
-        path = CheckpointPath.parse(model_path, "model_path")
-        if path.kind != "sampler_weights":
-            raise InvalidInputError(f"model_path: expected sampler_weights, which samplers load; got {model_path!r}")
-        if self._run_id is not None and path.run_id != self._run_id:
-            raise InvalidInputError(f"model_path: the paired sampler serves run {self._run_id}, got {model_path!r}")
+        self._publishing.check(model_path)
         self._channel.require_open()
-        deployment = await self._sampler.deployment()
-        models = await Models(deployment.base_url, self._network.caller).look()
-        if any(card.id == model_path for card in models.data):
-            return self._sampling_client(deployment, checkpoint_path=model_path)
-        last = self._last_published
-        if last is None or last.path != model_path:
-            raise WeightsNotReadyError(
-                f"model_path: the paired sampler does not show {model_path}; it follows the weights last published",
-                run_id=self._run_id,
-            )
-        return self._sampling_client(deployment, min_policy_version=last.policy_version)
+        return await self._publishing.at(model_path, self._state.published)
 
     async def list_checkpoints_async(self) -> list[Checkpoint]:
         """The checkpoints of this client's run.
@@ -397,12 +491,29 @@ class TrainingClient:
             InvalidInputError: this client was made from an address, without a control plane to ask.
             LoopsError: the control plane could not be reached.
         """
-        if self._control is None or self._run_id is None:
-            raise InvalidInputError(
-                "list_checkpoints: this client knows no control plane; make it with "
-                "ServiceClient.create_lora_training_client_async"
-            )
-        return await self._control.checkpoints(run_id=self._run_id)
+        control = self._control_plane("list_checkpoints")
+        return await control.checkpoints(run_id=self._run_id)
+
+    async def get_checkpoint_archive_url_async(
+        self, checkpoint_id: str, page_size: int = 1000, page_token: int = 0
+    ) -> CheckpointFilesResponse:
+        """Presigned addresses of a checkpoint's files, page by page; of any run, not only this client's.
+
+        The addresses carry no key and expire. If the files lie in S3, set ``S3_REGION`` to the bucket's region.
+
+        Args:
+            checkpoint_id: `Checkpoint.id`, or the checkpoint's ``bt://`` address.
+            page_size: most files in the reply, >= 1.
+            page_token: how many files to skip: the previous page's `next_page_token`.
+
+        Raises:
+            InvalidInputError: an argument or ``S3_REGION`` is wrong, or this client was made from an address, without
+                a control plane to ask; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the control plane could not be reached.
+        """
+        control = self._control_plane("get_checkpoint_archive_url")
+        return await archive_url(control, checkpoint_id, page_size, page_token)
 
     # ------------------------------------------------------------------ what is known, and small reads
 
@@ -416,7 +527,7 @@ class TrainingClient:
 
     def get_info(self) -> GetInfoResponse:
         """Base model, LoRA rank and longest sequence; no network."""
-        return attrs.evolve(self._info, lora_rank=self._rank.value)
+        return attrs.evolve(self._info, lora_rank=self._state.lora_rank)
 
     @property
     def run_id(self) -> str | None:
@@ -428,7 +539,7 @@ class TrainingClient:
         """The number of optimizer steps as last heard from the trainer; no network. `None` before anything was
         heard, and after a load of which the trainer did not tell it.
         """
-        return self._version.value
+        return self._state.version
 
     async def policy_version_async(self) -> int:
         """The number of optimizer steps applied so far, asked from the trainer now.
@@ -442,7 +553,7 @@ class TrainingClient:
             raise ProtocolError(
                 f"unexpected reply: expected a policy version, got {shown(reply)}", operation="policy_version"
             )
-        self._version.value = version
+        self._state.asked(version)
         return version
 
     async def health_async(self) -> None:
@@ -463,8 +574,7 @@ class TrainingClient:
         await self._channel.aclose()
         if self._owned:
             await self._network.aclose()
-        if self._recorder is not None:
-            await self._recorder.aclose()
+        await self._meter.aclose()
         if self._on_close is not None:
             self._on_close(self)
 
@@ -485,34 +595,9 @@ class TrainingClient:
         loss_fn: str,
         loss_fn_config: Mapping[str, Any] | None,
     ) -> ForwardBackwardFuture:
-        batch = _batch(data)
-        if loss_fn not in _LOSSES:
-            raise InvalidInputError(f"loss_fn: expected one of {', '.join(_LOSSES)}, got {loss_fn!r}")
-        if loss_fn_config is not None and not isinstance(loss_fn_config, Mapping):
-            raise InvalidInputError(f"loss_fn_config: expected a dict or None, got {type(loss_fn_config).__name__}")
-        config = None if loss_fn_config is None else _plain("loss_fn_config", loss_fn_config)
-        size = sum(datum.model_input.length * (1 + len(datum.loss_fn_inputs)) for datum in batch)
-        tokens = sum(datum.model_input.length for datum in batch)
-        measure = self._measurement(endpoint)
-
-        def passed(output: ForwardBackwardOutput) -> None:
-            measure(output.metrics, output.loss, tokens)
-
-        body = ForwardBackwardBody(batch, loss_fn, config)
-        return await self._channel.submit(endpoint, body, size=size, on_result=passed)
-
-    def _measurement(self, endpoint: Endpoint[Any]) -> Callable[..., None]:
-        """What to call with the numbers of a result, for a call that is made now."""
-        called_at, steps = time.monotonic(), self._steps_called
-
-        def measure(metrics: Mapping[str, float], loss: float | None = None, tokens: int | None = None) -> None:
-            elapsed = time.monotonic() - called_at
-            version = self.last_policy_version
-            self._emit(
-                OperationMeasured(endpoint.name, self._run_id, steps, elapsed, dict(metrics), version, loss, tokens)
-            )
-
-        return measure
+        body = pass_body(data, loss_fn, loss_fn_config)
+        measured = self._meter.of_pass(endpoint.name, tokens_in(body.data))
+        return await self._channel.submit(endpoint, body, size=numbers_in(body.data), on_result=measured)
 
     async def _save(
         self, endpoint: Endpoint[SaveWeightsResponse], name: str, ttl_seconds: int | None
@@ -521,96 +606,46 @@ class TrainingClient:
         if ttl_seconds is not None:
             check_int("ttl_seconds", ttl_seconds, low=1)
         body = SaveBody(name, self._run_id or "local", self._run_id, ttl_seconds)
-        publishes = endpoint is endpoints.SAVE_WEIGHTS_FOR_SAMPLER
-        return await self._channel.submit(endpoint, body, on_result=self._published if publishes else None)
+        if endpoint is endpoints.SAVE_STATE:
+            return await self._channel.submit(endpoint, body)
+        call = self._state.call()
+
+        def saved(response: SaveWeightsResponse) -> SaveWeightsResponse:
+            self._state.saved(call, response)
+            return response
+
+        return await self._channel.submit(endpoint, body, on_result=saved)
 
     async def _load(self, endpoint: Endpoint[LoadWeightsResponse], path: str) -> OperationFuture[LoadWeightsResponse]:
         check_weights(path)
-        loaded = partial(self._loaded, next(self._calls))
+        call = self._state.call()
+
+        def loaded(response: LoadWeightsResponse) -> LoadWeightsResponse:
+            self._state.loaded(call, response)
+            return response
+
         return await self._channel.submit(endpoint, LoadBody(path), on_result=loaded)
-
-    def _stepped(self, call: int, response: OptimStepResponse) -> None:
-        step = response.metrics.get("step", math.nan)
-        if math.isfinite(step):
-            self._version.hear(call, int(step))
-
-    def _loaded(self, call: int, response: LoadWeightsResponse) -> None:
-        self._version.hear(call, response.policy_version)
-
-    def _initialised(self, call: int, rank: int, _response: InitTrainerServerResponse) -> None:
-        self._version.hear(call, 0)
-        self._rank.hear(call, rank)
-
-    def _published(self, response: SaveWeightsResponse) -> None:
-        self._last_published = response
 
     async def _pinned(self, published: SaveWeightsResponse) -> SamplingClient:
         self._channel.require_open()
         version = published.policy_version
-        if version is None:
-            version = await self.policy_version_async()
-        deployment = await self._sampler.deployment()
-        models = Models(deployment.base_url, self._network.caller)
-        look = partial(models.live_adapter, time.monotonic() + self._publish_timeout)
-        await weights_loaded(look, version, self._publish_timeout)
-        return self._sampling_client(deployment, min_policy_version=version)
+        return await self._publishing.pinned(await self.policy_version_async() if version is None else version)
 
-    def _sampling_client(
-        self,
-        deployment: Deployment,
-        *,
-        checkpoint_path: str | None = None,
-        min_policy_version: int | None = None,
-    ) -> SamplingClient:
-        return SamplingClient._of_service(
-            self._network,
-            self._info.base_model,
-            deployment,
-            sampler_id=self._sampler.sampler_id,
-            session_id=self._sampler.session_id,
-            checkpoint_path=checkpoint_path,
-            min_policy_version=min_policy_version,
-            timeout=self._timeout,
-        )
+    def _control_plane(self, call: str) -> ControlPlane:
+        self._channel.require_open()
+        if self._control is None or self._run_id is None:
+            raise InvalidInputError(
+                f"{call}: this client knows no control plane; make it with "
+                "ServiceClient.create_lora_training_client_async"
+            )
+        return self._control
 
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
 
 
-@attrs.define(eq=False)
-class _Latest(Generic[T]):
-    """What results say of the trainer's state: a later call's word stands, for results overtake each other."""
-
-    value: T
-    call: int = -1
-
-    def hear(self, call: int, value: T) -> None:
-        if call > self.call:
-            self.call, self.value = call, value
-
-
 def check_weights(path: str) -> None:
     """Refuse what is not the address of a trainer's checkpoint."""
     if CheckpointPath.parse(path).kind != "weights":
         raise InvalidInputError(f"path: expected weights, which trainers load; got {path!r}")
-
-
-def _plain(argument: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """A private copy of what JSON can say."""
-    try:
-        copy: dict[str, Any] = codec.loads(codec.dumps(dict(value)))
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{argument}: {error.message}") from None
-    return copy
-
-
-def _batch(data: Sequence[Datum]) -> list[Datum]:
-    if isinstance(data, Datum) or not isinstance(data, Sequence):
-        raise InvalidInputError(f"data: expected a list of Datum, got {type(data).__name__}")
-    if not data:
-        raise InvalidInputError("data: expected at least one Datum, got an empty list")
-    for index, datum in enumerate(data):
-        if not isinstance(datum, Datum):
-            raise InvalidInputError(f"data[{index}]: expected Datum, got {type(datum).__name__}")
-    return list(data)

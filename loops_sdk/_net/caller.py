@@ -66,11 +66,13 @@ class Caller:
         Raises:
             ProtocolError: the reply has another shape than the protocol says.
         """
+        start = time.monotonic()
         response = await self.send(endpoint, url, patience=patience, body=body, headers=headers, params=params)
         try:
             return codec.decode(response.body, endpoint.reply)
         except LoopsError as error:
-            error.add_context(operation=endpoint.name, url=url, status=response.status)
+            elapsed = time.monotonic() - start
+            error.add_context(operation=endpoint.name, url=url, elapsed=elapsed, **response.context())
             raise
 
     async def send(

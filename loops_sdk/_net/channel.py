@@ -1,7 +1,7 @@
 """The line to one trainer: operations are sent one after another, in the order in which they were called.
 
-Order is decided when the call is made, before anything is awaited. At most four connections are in use: one that
-submits, two that poll, one for small reads.
+Order is decided when the call is made, before anything is awaited. What needs several operations in a row holds its
+turn. At most four connections are in use: one that submits, two that poll, one for small reads.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import attrs
 
@@ -27,6 +28,11 @@ from loops_sdk.errors import ClientClosedError, LoopsError, ProtocolError
 from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
 from loops_sdk.types._checks import shown
 
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: What can be an operation's id: it becomes part of an address.
@@ -38,6 +44,9 @@ _SHORTEST = 60.0
 #: One question that keeps the trainer alive.
 _BRIEFLY = Patience(total=10.0, attempts=1)
 
+#: The channel whose turn is held while the code that looks is run by it.
+_held: ContextVar[Channel | None] = ContextVar("_held", default=None)
+
 
 @attrs.define(eq=False)
 class _Submission(Generic[T]):
@@ -45,9 +54,61 @@ class _Submission(Generic[T]):
     body: Any
     size: int
     accepted: asyncio.Future[OperationFuture[T]]
-    on_result: Callable[[T], None] | None
+    on_result: Callable[[T], T] | None
     key: str = attrs.field(factory=idempotency.new_key)
     called_at: float = attrs.field(factory=time.monotonic)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.accepted.done():
+            self.accepted.set_exception(error)
+
+
+class Turn:
+    """A place in the order, taken by ``with channel.turn() as turn:`` and kept until the block is left.
+
+    What is submitted meanwhile is sent in a row; what was called later waits behind it.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._waiting: asyncio.Queue[_Submission[Any] | None] = asyncio.Queue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._waiting.put_nowait(None)
+
+    async def submit(
+        self, endpoint: Endpoint[T], body: Any, *, size: int = 0, on_result: Callable[[T], T] | None = None
+    ) -> OperationFuture[T]:
+        """Wait until the trainer has accepted the operation, return its future; see `Channel.submit`."""
+        self._channel.require_open()
+        accepted: asyncio.Future[OperationFuture[T]] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait(_Submission(endpoint, body, size, accepted, on_result))
+        return await accepted
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``function(*args, **kwargs)`` in a thread. Operations that it calls itself are refused: they would wait for
+        the end of the turn, and the turn for theirs.
+        """
+        token = _held.set(self._channel)
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        finally:
+            _held.reset(token)
+
+    async def next(self) -> _Submission[Any] | None:
+        """What is to be sent next; `None` when the turn is over."""
+        return await self._waiting.get()
+
+    def refuse(self, error: Exception) -> None:
+        """Fail everything that has not been sent."""
+        while not self._waiting.empty():
+            if (submission := self._waiting.get_nowait()) is not None:
+                submission.refuse(error)
 
 
 class Channel:
@@ -66,17 +127,16 @@ class Channel:
         self._poller = poller
         self._patience = Patience(total=timeout, each=max(_SHORTEST, timeout / 4))
         self._source = poller.source(url, timeout)
-        self._waiting: deque[_Submission[Any]] = deque()
+        self._turns: deque[Turn] = deque()
         self._sender: asyncio.Task[None] | None = None
+        self._sending = False
         self._reading = asyncio.Semaphore(1)
         self._closed = False
         self.keep_alive = KeepAlive(self._ping, self._busy, self._ping_failed)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
-        return (
-            f"<Channel {self.url} {state}, {len(self._waiting)} to send, {len(self._source.records)} awaiting results>"
-        )
+        return f"<Channel {self.url} {state}, {len(self._turns)} to send, {len(self._source.records)} awaiting results>"
 
     def require_open(self) -> None:
         """Raise `ClientClosedError` after `aclose`, `LoopsError` in another event loop than that of the first use."""
@@ -84,8 +144,27 @@ class Channel:
             raise ClientClosedError("the client is closed")
         self._caller.transport.require_open()
 
+    def turn(self) -> Turn:
+        """Take a place in the order for everything that is submitted until the turn is left.
+
+        Raises:
+            ClientClosedError: after `aclose`.
+            LoopsError: in another event loop than that of the first use, or by a function that a turn of this channel
+                runs.
+        """
+        self.require_open()
+        if _held.get() is self:
+            raise LoopsError(
+                "the loss function calls the trainer that waits for it: make the call before or after, not inside"
+            )
+        self._turns.append(turn := Turn(self))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.get_running_loop().create_task(self._send_all())
+        self.keep_alive.start()
+        return turn
+
     async def submit(
-        self, endpoint: Endpoint[T], body: Any, *, size: int = 0, on_result: Callable[[T], None] | None = None
+        self, endpoint: Endpoint[T], body: Any, *, size: int = 0, on_result: Callable[[T], T] | None = None
     ) -> OperationFuture[T]:
         """Take a place in the order, wait until the trainer has accepted the operation, return its future.
 
@@ -94,16 +173,19 @@ class Channel:
 
         Args:
             size: how many numbers the body holds; large bodies are encoded in a thread.
-            on_result: called with the result when it arrives, before anybody who awaits it.
+            on_result: called with the result when it arrives, before anybody who awaits it. It returns what they get,
+                or raises the `LoopsError` that they get instead.
         """
+        with self.turn() as turn:
+            return await turn.submit(endpoint, body, size=size, on_result=on_result)
+
+    def resume(self, endpoint: Endpoint[T], operation_id: str, key: str) -> OperationFuture[T]:
+        """The future of an operation that was accepted earlier, perhaps from another process."""
         self.require_open()
-        loop = asyncio.get_running_loop()
-        submission = _Submission(endpoint, body, size, loop.create_future(), on_result)
-        self._waiting.append(submission)
-        if self._sender is None or self._sender.done():
-            self._sender = loop.create_task(self._send_all())
-        self.keep_alive.start()
-        return await submission.accepted
+        decode = partial(codec.structure, kind=endpoint.reply)
+        record: Record[T] = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode)
+        self._watch(record)
+        return OperationFuture(record, self._watch)
 
     async def read(self, endpoint: Endpoint[T], patience: Patience = READS) -> T:
         """A small read, one at a time."""
@@ -123,13 +205,13 @@ class Channel:
         if sender is not None:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
-        while self._waiting:
-            _refuse(self._waiting.popleft(), ClientClosedError("the client was closed before the operation was sent"))
+        while self._turns:
+            self._turns.popleft().refuse(_never_sent())
         await self._poller.forget(self._source)
 
     def _busy(self) -> bool:
-        """Whether requests reach the trainer anyway: a submission, polls, a read."""
-        return self._sender is not None or bool(self._source.records) or self._reading.locked()
+        """Whether requests reach the trainer anyway: a submission, polls, a read. A turn that is held is none."""
+        return self._sending or bool(self._source.records) or self._reading.locked()
 
     async def _ping(self) -> None:
         async with self._reading:
@@ -139,25 +221,35 @@ class Channel:
         self._caller.emit(KeepAliveFailed("keep_alive", self.url, str(error)))
 
     async def _send_all(self) -> None:
-        while self._waiting:
-            submission = self._waiting.popleft()
-            if submission.accepted.cancelled():
-                continue
+        while self._turns:
+            turn = self._turns.popleft()
             try:
-                future = await self._send(submission)
-            except LoopsError as error:
-                name, url = submission.endpoint.name, submission.endpoint.url(self.url)
-                error.add_context(operation=name, url=url, idempotency_key=submission.key)
-                _refuse(submission, error)
-            except asyncio.CancelledError:
-                _refuse(submission, ClientClosedError("the client was closed while the operation was being sent"))
-                raise
-            except Exception as error:  # a fault of ours must not stop the operations behind this one
-                _refuse(submission, error)
-            else:
-                if not submission.accepted.done():
-                    submission.accepted.set_result(future)
+                while (submission := await turn.next()) is not None:
+                    await self._deliver(submission)
+            finally:
+                turn.refuse(_never_sent())
         self._sender = None
+
+    async def _deliver(self, submission: _Submission[Any]) -> None:
+        if submission.accepted.cancelled():
+            return
+        self._sending = True
+        try:
+            future = await self._send(submission)
+        except LoopsError as error:
+            name, url = submission.endpoint.name, submission.endpoint.url(self.url)
+            error.add_context(operation=name, url=url, idempotency_key=submission.key)
+            submission.refuse(error)
+        except asyncio.CancelledError:
+            submission.refuse(ClientClosedError("the client was closed while the operation was being sent"))
+            raise
+        except Exception as error:  # a fault of ours must not stop the operations behind this one
+            submission.refuse(error)
+        else:
+            if not submission.accepted.done():
+                submission.accepted.set_result(future)
+        finally:
+            self._sending = False
 
     async def _send(self, submission: _Submission[T]) -> OperationFuture[T]:
         endpoint = submission.endpoint
@@ -168,7 +260,11 @@ class Channel:
             body = codec.encode(submission.body)
         headers = {idempotency.HEADER: submission.key}
         answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
-        operation_id = self._new_id(codec.decode(answer.body, Accepted).operation_id)
+        try:
+            operation_id = self._new_id(codec.decode(answer.body, Accepted).operation_id)
+        except LoopsError as error:
+            error.add_context(elapsed=time.monotonic() - submission.called_at, **answer.context())
+            raise
         decode = partial(codec.structure, kind=endpoint.reply)
         record = Record(endpoint.name, operation_id, submission.key, url, decode, submission.on_result)
         elapsed = time.monotonic() - submission.called_at
@@ -188,6 +284,5 @@ class Channel:
         self._poller.watch(self._source, record)
 
 
-def _refuse(submission: _Submission[Any], error: Exception) -> None:
-    if not submission.accepted.done():
-        submission.accepted.set_exception(error)
+def _never_sent() -> ClientClosedError:
+    return ClientClosedError("the client was closed before the operation was sent")

@@ -25,7 +25,8 @@ class Record(Generic[T]):
 
     Args:
         decode: makes the result of plain data; may be called in a thread.
-        on_result: hears of the result before anybody who awaits it.
+        on_result: hears of the result before anybody who awaits it, and returns what they get, or raises the
+            `LoopsError` that they get instead.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Record(Generic[T]):
         idempotency_key: str,
         url: str,
         decode: Callable[[Any], T],
-        on_result: Callable[[T], None] | None = None,
+        on_result: Callable[[T], T] | None = None,
     ) -> None:
         self.operation = operation
         self.operation_id = operation_id
@@ -53,9 +54,12 @@ class Record(Generic[T]):
 
     def succeed(self, value: T) -> None:
         """The trainer finished the operation."""
-        if self.on_result is not None:
-            self.on_result(value)
-        self._value, self.final = value, True
+        try:
+            self._value = value if self.on_result is None else self.on_result(value)
+        except LoopsError as error:
+            self.fail(error, final=True)
+            return
+        self.final = True
         self.settled.set()
 
     def fail(self, error: LoopsError, *, final: bool) -> None:
@@ -109,8 +113,7 @@ class OperationFuture(Generic[T]):
 
     ``await future`` waits as long as the operation's own deadline allows; `result_async` takes a timeout. It may be
     awaited many times and by many tasks. Cancelling an await, or running out of a timeout, abandons that wait and not
-    the
-    operation: ask again whenever you like, also after a failure of the connection.
+    the operation: ask again whenever you like, also after a failure of the connection.
     """
 
     def __init__(self, record: Record[T], ask: Callable[[Record[T]], None]) -> None:

@@ -79,6 +79,6 @@ class KeepAlive:
                 self.start()
 
 
-def _wake(whose: weakref.ref[KeepAlive]) -> None:
+def _wake(whose: Callable[[], KeepAlive | None]) -> None:
     if (keep_alive := whose()) is not None:
         keep_alive._due()

@@ -209,12 +209,19 @@ class Poller:
         else:
             record.fail(error, final=final)
         elapsed = time.monotonic() - record.accepted_at
-        text = None if error is None else str(error)
+        text = None if record.error is None else str(record.error)
         self._emit(OperationFinished(record.operation, record.operation_id, elapsed, text))
 
 
 def _understand(response: Response, decode: Callable[[Any], Any]) -> tuple[Retrieval, Any]:
     """What the answer means, and the decoded result if there is one. Large answers come here in a thread."""
+    retrieval, value = _sorted(response, decode)
+    if isinstance(retrieval, Failed | Trouble):
+        retrieval.error.add_context(**response.context())
+    return retrieval, value
+
+
+def _sorted(response: Response, decode: Callable[[Any], Any]) -> tuple[Retrieval, Any]:
     retrieval = read_retrieval(response.status, response.headers, response.body, now=time.time())
     if not isinstance(retrieval, Finished):
         return retrieval, None

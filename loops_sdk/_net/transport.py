@@ -10,14 +10,16 @@ import contextlib
 import platform
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
+from yarl import URL
 
 from loops_sdk._net.addresses import may_name, origin, proxy_for
+from loops_sdk._wire.failures import request_id
 from loops_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
@@ -27,12 +29,16 @@ from loops_sdk.errors import (
     RequestTimeoutError,
 )
 
+T = TypeVar("T")
+
 _PIECE = 256 * 1024
 _MOST = 64 * 2**20
 _MOST_OF_REFUSAL = 2**20
 _CONNECT_TIMEOUT = 10.0
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
+#: Most characters of a cause in a message: a parser may quote all that it was given.
+_MOST_CAUSE = 300
 #: First probe after 20 s of silence; three lost ones, 10 s apart, end the connection.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 #: What stands in an answer where the key stood. Keys that are shorter are words, not secrets.
@@ -48,6 +54,19 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def context(self) -> dict[str, Any]:
+        """What an error about this answer carries."""
+        return {"status": self.status, "request_id": request_id(self.headers)}
+
+
+@attrs.frozen
+class Stream:
+    """An answer whose body is still to come: each call of `piece` brings some of it, an empty one is its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    piece: Callable[[], Awaitable[bytes]]
 
 
 class Transport:
@@ -127,14 +146,47 @@ class Transport:
             timeout=_client_timeout(timeout),
             allow_redirects=False,
         )
+        return await self._translating(self._answer(request, most), url, timeout)
+
+    async def _answer(
+        self, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse], most: int
+    ) -> Response:
+        async with self._until_closed(), request as response:
+            whole = await _whole(response, most)
+            return Response(response.status, self._blanked_headers(response), self._blanked(whole))
+
+    @contextlib.asynccontextmanager
+    async def stream(self, url: str, *, headers: Mapping[str, str], idle: float) -> AsyncIterator[Stream]:
+        """Ask an address that is itself the permission to read, and read the answer piece by piece.
+
+        The key is not sent, whoever `url` belongs to. The address goes out as it was signed, and no error shows its
+        query. Compression is declined, so that bytes can be counted; redirects are not followed.
+
+        Raises:
+            RequestTimeoutError: nothing came for `idle` seconds; this and the following also while reading.
+            ConnectionFailedError, ClientClosedError: as `request`.
+        """
+        session, shown = self._open(), url.partition("?")[0]
+        sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=idle)
+        request = session.get(
+            URL(url, encoded=True), headers=sent, proxy=proxy_for(url), timeout=timeout, allow_redirects=False
+        )
         try:
-            async with self._until_closed(), request as response:
-                whole = await _whole(response, most)
-                return Response(response.status, self._blanked_headers(response), self._blanked(whole))
-        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
-            failure, cause = self._translated(error, url, timeout), self._harmless(error)
-        # Outside of the block, or what it caught would stay attached to what is raised.
-        raise failure from cause
+            async with self._until_closed():
+                response = await self._translating(request, shown, idle)
+
+                def piece() -> Awaitable[bytes]:
+                    return self._translating(response.content.read(_PIECE), shown, idle)
+
+                try:
+                    yield Stream(response.status, response.headers, piece)
+                finally:
+                    response.close()
+        except TimeoutError:
+            if self._closed:
+                raise ClientClosedError("the client was closed while it read an answer", url=shown) from None
+            raise
 
     async def pause(self, seconds: float) -> None:
         """Sleep between two requests.
@@ -220,6 +272,15 @@ class Transport:
             copy[name] = _BLANK.decode()
         return copy
 
+    async def _translating(self, work: Awaitable[T], url: str, timeout: float) -> T:
+        """What `work` gives, its failures under our own names."""
+        try:
+            return await work
+        except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
+            failure, cause = self._translated(error, url, timeout), self._harmless(error)
+        # Outside of the block, or what it caught would stay attached to what is raised.
+        raise failure from cause
+
     def _translated(self, error: Exception, url: str, timeout: float) -> LoopsError:
         if self._closed:
             return ClientClosedError("the client was closed during the request", url=url)
@@ -245,15 +306,18 @@ def _code(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system or TLS said, without aiohttp's repetition of the address and of what had come."""
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer ended before it was whole"
+    """What the operating system, TLS or the HTTP parser said, on one line, without aiohttp's additions."""
+    if isinstance(error, aiohttp.InvalidURL):
+        return "it is not an address"  # which may be a signed one, and is not repeated
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the connection ended before an answer came"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"what came is not HTTP: {' '.join(error.message.split())[:200]}"
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return str(inner) or type(inner).__name__
+        return "it hung up before it had answered"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    elif isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    message = getattr(error, "message", None)
+    text = message if isinstance(message, str) else str(error)
+    return " ".join(text.split())[:_MOST_CAUSE] or type(error).__name__
 
 
 _MEANING = {

@@ -131,12 +131,20 @@ def decode_request(body: bytes, kind: type[T]) -> T:
 
 
 def to_dict(value: Any) -> Any:
-    """Plain dicts, lists, strings and numbers with the content of a value of the API, ready for any JSON writer."""
+    """Plain dicts, lists, strings and numbers with the content of a value of the API, ready for any JSON writer.
+
+    Args:
+        value: a value of the API, or lists and dicts of such.
+    """
     return _replies_with_lists().unstructure(value)
 
 
 def from_dict(kind: type[T], data: Any) -> T:
     """The value of `kind` that `to_dict` made `data` from.
+
+    Args:
+        kind: the type of the value, for example `Datum`.
+        data: what `to_dict` made, also after a way through JSON.
 
     Raises:
         InvalidInputError: `data` has another shape, or a field that `kind` does not have.

@@ -60,9 +60,14 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *,
         text,
         status=status,
         code=code,
-        request_id=_text(headers.get("X-Request-Id")),
+        request_id=request_id(headers),
         retry_after=retry_after(headers.get("Retry-After"), now=now),
     )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The server's id of the request, as far as it can be shown; `None` when there is none."""
+    return _text(headers.get("X-Request-Id"))
 
 
 def is_not_ready(error: StatusError) -> bool:

@@ -1,4 +1,5 @@
-"""The command `loops`: serve a deployment on this machine, run a script against it, or take the first-minute tour.
+"""The command `loops`: serve a deployment on this machine, run a script against it, take the first-minute tour, and see
+what runs and what was saved, here or on the service.
 
 Commands are thin: they read arguments, print, and choose exit codes. What they do is done by the floors below.
 """
@@ -6,15 +7,22 @@ Commands are thin: they read arguments, print, and choose exit codes. What they 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
+from loops_sdk.cli.checkpoints import checkpoints
+from loops_sdk.cli.models import models
 from loops_sdk.cli.quickstart import quickstart
 from loops_sdk.cli.run import run
+from loops_sdk.cli.runs import runs
 from loops_sdk.cli.serve import serve
 from loops_sdk.errors import LoopsError
 
 __all__ = ["main"]
+
+#: What shells make of a program that was interrupted.
+_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,18 +34,30 @@ def loops() -> None:
     New here?            loops quickstart
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
+    What is running?     loops runs list
+    What was saved?      loops checkpoints list --run-id RUN_ID
+
+    The last two ask the server that a script would: LOOPS_BASE_URL with the key in BASETEN_API_KEY.
     """
 
 
-loops.add_command(quickstart)
-loops.add_command(run)
-loops.add_command(serve)
+for command in (quickstart, run, serve, runs, checkpoints, models):
+    loops.add_command(command)
 
 
-def main() -> None:
-    """Run the command; an error of ours is one line on stderr and exit code 1."""
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command with `args`, by default the program's own, and exit: 0 done, 1 an error of the service or of the
+    deployment, in one line on standard error, 2 a wrong call, 130 interrupted.
+    """
     try:
-        loops()
+        code = loops.main(args, standalone_mode=False)
     except LoopsError as error:
         click.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
-        sys.exit(1)
+        code = 1
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        code = _INTERRUPTED
+    sys.exit(code)

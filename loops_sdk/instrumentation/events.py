@@ -17,7 +17,11 @@ __all__ = [
 
 @attrs.frozen
 class Event:
-    """Something that happened during the call `operation`."""
+    """Something that happened.
+
+    Attributes:
+        operation: name of the call during which it did, for example ``"forward_backward"``.
+    """
 
     operation: str
 
@@ -26,6 +30,10 @@ class Event:
 class KeepAliveFailed(Event):
     """An idle trainer did not answer when it was asked for its health, so it may be scaled to zero. Told once, until it
     has answered again; training goes on if it can.
+
+    Attributes:
+        url: address of the trainer.
+        error: what was wrong.
     """
 
     url: str
@@ -34,7 +42,14 @@ class KeepAliveFailed(Event):
 
 @attrs.frozen
 class OperationSubmitted(Event):
-    """The trainer accepted an operation, `elapsed` seconds after the call. The ids are what resuming needs."""
+    """The trainer accepted an operation. The ids are what resuming needs.
+
+    Attributes:
+        operation_id: the trainer's id of it.
+        idempotency_key: the key under which it was submitted.
+        url: the address that it was sent to.
+        elapsed: seconds from the call to the acceptance.
+    """
 
     operation_id: str
     idempotency_key: str
@@ -44,8 +59,12 @@ class OperationSubmitted(Event):
 
 @attrs.frozen
 class OperationFinished(Event):
-    """The result of an operation arrived, `elapsed` seconds after it was accepted. `error` is `None` when it went
-    well.
+    """The result of an operation arrived.
+
+    Attributes:
+        operation_id: the trainer's id of it.
+        elapsed: seconds from its acceptance to the result.
+        error: what went wrong, as text; `None` when it went well.
     """
 
     operation_id: str
@@ -83,7 +102,14 @@ class OperationMeasured(Event):
 
 @attrs.frozen
 class RequestRetried(Event):
-    """Attempt number `attempt` failed; the next follows after `wait` seconds."""
+    """A request failed and is sent again.
+
+    Attributes:
+        url: its address.
+        attempt: number of the attempt that failed, counted from 1.
+        wait: seconds until the next.
+        error: why it failed, as text.
+    """
 
     url: str
     attempt: int
@@ -93,8 +119,17 @@ class RequestRetried(Event):
 
 @attrs.frozen
 class SampleFinished(Event):
-    """A sample arrived after `elapsed` seconds with `tokens` new tokens in all its sequences."""
+    """A sample arrived.
+
+    Attributes:
+        elapsed: seconds from the call to the result.
+        tokens: number of new tokens in all its sequences.
+        policy_version: number of optimizer steps in the weights that sampled; `None` when the sampler does not say.
+        under_way: how many other samples of the same client are still to come, those that wait for a connection among
+            them.
+    """
 
     elapsed: float
     tokens: int
     policy_version: int | None = None
+    under_way: int = 0

@@ -9,15 +9,17 @@ from loops_sdk.instrumentation.events import Event, KeepAliveFailed, RequestRetr
 
 __all__ = ["Emit", "Observer", "log_events", "tell"]
 
+#: Who hears of events. It is called in the event loop, at once and in their order: it must not take long.
 Observer = Callable[[Event], None]
+#: What events are given to: it tells all observers, and none of their errors comes back.
 Emit = Callable[[Event], None]
 
 _log = logging.getLogger("loops_sdk")
 
 
 def log_events(event: Event) -> None:
-    """Log to ``loops_sdk``: retries, and trainers that may fall asleep, as warnings, everything else at debug level. A
-    failure is told by its exception.
+    """The observer that every client has: it logs `event` to ``loops_sdk``, retries, and trainers that may fall asleep,
+    as warnings, everything else at debug level. A failure is told by its exception.
     """
     if isinstance(event, RequestRetried):
         told = (event.operation, event.attempt, event.wait, event.error)
@@ -29,7 +31,7 @@ def log_events(event: Event) -> None:
 
 
 def tell(observers: Sequence[Observer]) -> Emit:
-    """A function that hands an event to every observer; one that raises is logged and does not stop the others."""
+    """A function that hands an event to all `observers`; one that raises is logged and does not stop the others."""
 
     def emit(event: Event) -> None:
         for observer in observers:

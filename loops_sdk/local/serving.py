@@ -1,4 +1,4 @@
-"""What all servers of the deployment share: the key on every route, bodies, errors as JSON, start and stop.
+"""What all servers of the deployment share: the key on routes, bodies, errors as JSON, start and stop.
 
 It decides how a server says no and how it ends. It knows HTTP, and nothing of training, sampling or runs.
 """
@@ -11,7 +11,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Literal, TypeVar
 
 import aiohttp
@@ -29,7 +29,17 @@ from loops_sdk.errors import (
 )
 from loops_sdk.local.connections import Watch, http_log
 
-__all__ = ["ErrorForm", "Handler", "Server", "application", "json_reply", "query", "read_body", "read_request"]
+__all__ = [
+    "ErrorForm",
+    "Handler",
+    "Server",
+    "application",
+    "json_reply",
+    "query",
+    "read_body",
+    "read_request",
+    "whole_number",
+]
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +57,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CODES = {
     400: "VALIDATION_ERROR",
     401: "UNAUTHORIZED",
+    403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     408: "TIMEOUT",
@@ -60,9 +71,15 @@ _CODES = {
 _log = logging.getLogger(__name__)
 
 
-def application(*, api_key: str, form: ErrorForm, body_limit: int = BODY_LIMIT) -> web.Application:
-    """An application without routes that wants the key on all of them and answers every failure in `form`."""
-    wants = [_answer_always(form), _want_key(api_key), _want_host]
+def application(
+    *, api_key: str, form: ErrorForm, body_limit: int = BODY_LIMIT, keyless: Collection[str] = ()
+) -> web.Application:
+    """An application without routes that wants the key on all of them and answers every failure in `form`.
+
+    Args:
+        keyless: names of the routes that want no key, because what they serve is protected in another way.
+    """
+    wants = [_answer_always(form), _want_key(api_key, keyless), _want_host]
     return web.Application(middlewares=wants, client_max_size=body_limit)
 
 
@@ -133,14 +150,27 @@ def query(request: web.Request, *allowed: str) -> dict[str, str]:
     return dict(request.query)
 
 
+def whole_number(name: str, text: str, least: int) -> int:
+    """The value of a query parameter, which is text.
+
+    Raises:
+        InvalidInputError: not a whole number of at most nine digits, or less than `least`.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= least):
+        raise InvalidInputError(f"{name}: expected a whole number >= {least}, got {text[:80]!r}")
+    return int(text)
+
+
 # ---------------------------------------------------------------- middlewares
 
 
-def _want_key(api_key: str) -> Callable[..., Any]:
+def _want_key(api_key: str, keyless: Collection[str]) -> Callable[..., Any]:
     expected = api_key.encode()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.route.name in keyless:
+            return await handler(request)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         key = given.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() not in ("bearer", "api-key") or not hmac.compare_digest(key, expected):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ __all__ = ["Trainer"]
 
 Work = Callable[[], Any]
 _KEY = re.compile(r"[!-~]{1,255}")
+_SEED_BITS = 53  #: of a seed that is drawn here and told: as many as every reader of JSON keeps
 
 
 class Trainer:
@@ -108,6 +110,12 @@ class Trainer:
         self._closing = True
         await self._operations.aclose()
         self._admission.shutdown(wait=False, cancel_futures=True)
+
+    async def release(self, timeout: float) -> bool:
+        """Wait until the operation that was running when the server stopped has ended; says whether it has, so that
+        the engine is free.
+        """
+        return await self._operations.aclose(timeout)
 
     # ------------------------------------------------------------ submit
 
@@ -194,8 +202,9 @@ class Trainer:
 
     def _plan_init(self, body: InitBody) -> Work:
         _, engine = self._opened()
-        given = {name: value for name, value in attrs.asdict(body).items() if value is not None}
-        return partial(_init, engine, AdapterConfig(**given))
+        settings: dict[str, Any] = {"seed": secrets.randbits(_SEED_BITS)}
+        settings |= {name: value for name, value in attrs.asdict(body).items() if value is not None}
+        return partial(_init, engine, AdapterConfig(**settings))
 
     # ------------------------------------------------------------ reads
 
@@ -235,8 +244,9 @@ class Trainer:
 
 
 def _init(engine: TrainingEngine, config: AdapterConfig) -> InitTrainerServerResponse:
+    """Start over, and confirm everything that was set, also what was not asked for."""
     engine.init_adapter(config)
-    return InitTrainerServerResponse(config.lora_rank)
+    return InitTrainerServerResponse(**attrs.asdict(config))
 
 
 def _write(engine: TrainingEngine, kind: str, folder: Path) -> None:

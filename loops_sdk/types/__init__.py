@@ -11,6 +11,7 @@ from loops_sdk.types.checkpoints import (
 )
 from loops_sdk.types.deployments import BasetenDeployment, Deployment, LocalDeployment
 from loops_sdk.types.inputs import Datum, EncodedTextChunk, ImageChunk, ModelInput
+from loops_sdk.types.losses import CustomArrayLoss, CustomLoss
 from loops_sdk.types.sampling import SampledSequence, SampleResult, SamplingParams
 from loops_sdk.types.sessions import (
     Deactivated,
@@ -45,6 +46,8 @@ __all__ = [
     "CheckpointFilesResponse",
     "CheckpointPath",
     "CheckpointSource",
+    "CustomArrayLoss",
+    "CustomLoss",
     "Datum",
     "Deactivated",
     "Deployment",

@@ -41,8 +41,7 @@ def _raw_array(value: Any, name: str) -> NDArray[Any]:
     import numpy as np
 
     try:
-        array = _from_torch(value) if hasattr(value, "detach") else value
-        array = array if isinstance(array, np.ndarray) else np.array(array)
+        array = _as_numpy(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise InvalidInputError(f"{name}: expected numbers in a regular shape, got {_shown(value)} ({error})") from None
     if array.size == 0 and isinstance(value, list | tuple):
@@ -54,14 +53,35 @@ def _raw_array(value: Any, name: str) -> NDArray[Any]:
         and int(array.max()) > np.iinfo("int64").max
     ):
         raise InvalidInputError(f"{name}: {int(array.max())} does not fit into int64")
+    if hasattr(array, "mask"):  # numpy's masked array, whose mask would be lost
+        raise InvalidInputError(f"{name}: expected plain numbers, got a masked array; fill it first")
     if array.dtype.kind not in "iufb":
         raise InvalidInputError(f"{name}: expected integers or floats, got {_shown(value)}")
     return array
 
 
+def _as_numpy(value: Any) -> NDArray[Any]:
+    import numpy as np
+
+    if hasattr(value, "detach"):
+        return _from_torch(value)
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.array(value)
+    except (TypeError, RuntimeError):  # tensors in lists: numpy knows no bfloat16, no gradient and no GPU
+        return np.array(_without_tensors(value))
+
+
+def _without_tensors(value: Any) -> Any:
+    if hasattr(value, "detach"):
+        return _from_torch(value)
+    return [_without_tensors(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _from_torch(tensor: Any) -> NDArray[Any]:
     """Copied, because the tensor keeps its memory. bfloat16 has no numpy type, so such floats leave as float32."""
-    tensor = tensor.detach().cpu()
+    tensor = tensor.detach().cpu().resolve_neg()
     array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array.copy()
 

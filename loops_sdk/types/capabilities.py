@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import attrs
 
+from loops_sdk.types._holding import few
+
 __all__ = ["EnablementDetails", "ServerCapabilities", "SupportedModel"]
 
 
 @attrs.frozen
 class EnablementDetails:
-    """Why a model cannot be used. New reasons may appear at any time, so `reason` is plain text, for example
-    ``"needs_approval"`` or ``"sequence_length_unsupported"``; `remediation` says what would help.
+    """Why a model cannot be used.
+
+    Attributes:
+        reason: ``"needs_approval"``, ``"sequence_length_unsupported"`` or another: new ones may appear at any time.
+        reason_detail: the same, as a sentence.
+        remediation: what would help, as a sentence.
     """
 
     reason: str
@@ -43,6 +49,10 @@ class SupportedModel:
 
 @attrs.frozen
 class ServerCapabilities:
-    """The base models that a service offers."""
+    """What a service can do.
 
-    supported_models: list[SupportedModel]
+    Attributes:
+        supported_models: the base models that it offers.
+    """
+
+    supported_models: list[SupportedModel] = attrs.field(repr=few)

@@ -10,6 +10,7 @@ import attrs
 
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types._checks import shown
+from loops_sdk.types._holding import few
 
 __all__ = [
     "Checkpoint",
@@ -62,6 +63,10 @@ class CheckpointPath:
     def parse(cls, path: object, argument: str = "path") -> CheckpointPath:
         """Take an address apart.
 
+        Args:
+            path: ``bt://loops:<run_id>/weights/<name>`` or ``bt://loops:<run_id>/sampler_weights/<name>``.
+            argument: what an error calls it.
+
         Raises:
             InvalidInputError: not an address of this form.
         """
@@ -80,10 +85,16 @@ class CheckpointPath:
 
 @attrs.frozen
 class LoraConfig:
-    """Which parts of the model a checkpoint's adapter changes. `None` in a `Checkpoint` means it cannot be loaded."""
+    """Which parts of the model a checkpoint's adapter changes. `None` in a `Checkpoint` means it cannot be loaded.
+
+    Attributes:
+        config_version: version of this description's own format.
+        targets: names of the modules that have an adapter.
+        expert_layout: how the adapters of a mixture of experts are laid out; `None` where there are no experts.
+    """
 
     config_version: str
-    targets: list[str]
+    targets: list[str] = attrs.field(repr=few)
     expert_layout: str | None = None
 
 
@@ -117,6 +128,10 @@ class Checkpoint:
     lora_config: LoraConfig | None = None
     sync_status: str | None = None
 
+    def __hash__(self) -> int:
+        """By id: the configuration, a plain dict, has no hash."""
+        return hash(self.id)
+
     @property
     def path(self) -> str:
         """The address that `load_state` or `create_sampling_client` takes."""
@@ -126,7 +141,15 @@ class Checkpoint:
 
 @attrs.frozen
 class CheckpointFile:
-    """One file of a checkpoint. `url` is presigned and short-lived: it needs no key and must be given none."""
+    """One file of a checkpoint.
+
+    Attributes:
+        url: where to download it from. It is presigned and short-lived: it needs no key and must be given none.
+        relative_file_name: its path inside the checkpoint's folder.
+        node_rank: which machine of the trainer wrote it, counted from 0.
+        size_bytes: its size.
+        last_modified: when it was written, as the storage says it (ISO 8601).
+    """
 
     url: str = attrs.field(repr=False)
     relative_file_name: str
@@ -145,7 +168,7 @@ class CheckpointFilesResponse:
         total_count: number of files in all.
     """
 
-    presigned_urls: list[CheckpointFile]
+    presigned_urls: list[CheckpointFile] = attrs.field(repr=few)
     next_page_token: int | None = None
     total_count: int = 0
 

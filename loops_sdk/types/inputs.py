@@ -11,6 +11,7 @@ import attrs
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types._arrays import DType, brief, same, token_array
 from loops_sdk.types._checks import check_text, shown, whole
+from loops_sdk.types._holding import FrozenDict, few
 from loops_sdk.types.tensors import TensorData
 
 if TYPE_CHECKING:
@@ -122,11 +123,18 @@ class ModelInput:
         chunks: `EncodedTextChunk` and `ImageChunk` values.
     """
 
-    chunks: tuple[Chunk, ...] = attrs.field(converter=_as_chunks, default=())
+    chunks: tuple[Chunk, ...] = attrs.field(converter=_as_chunks, default=(), repr=few)
 
     @classmethod
     def from_ints(cls, tokens: Any) -> ModelInput:
-        """One text chunk from token ids (list, tuple, numpy or torch integers)."""
+        """One text chunk, without special tokens added.
+
+        Args:
+            tokens: token ids (list, tuple, numpy or torch integers), all >= 0.
+
+        Raises:
+            InvalidInputError: not a flat sequence of whole numbers >= 0.
+        """
         return cls((EncodedTextChunk(tokens),))
 
     @classmethod
@@ -169,7 +177,7 @@ def _as_loss_inputs(value: Any) -> dict[str, TensorData]:
         raise InvalidInputError(f"loss_fn_inputs: expected a dict of tensors by name, got {type(value).__name__}")
     for name in value:
         check_text("loss_fn_inputs: name", name, most=255)
-    return {name: _as_tensor(name, tensor) for name, tensor in value.items()}
+    return FrozenDict({name: _as_tensor(name, tensor) for name, tensor in value.items()}, "loss_fn_inputs")
 
 
 def _as_tensor(name: str, value: Any) -> TensorData:
@@ -184,6 +192,8 @@ def _as_tensor(name: str, value: Any) -> TensorData:
 def _check_lengths(datum: Datum, _attribute: object, value: dict[str, TensorData]) -> None:
     length = datum.model_input.length
     for name, tensor in value.items():
+        if not tensor.shape:
+            raise InvalidInputError(f"loss_fn_inputs[{name!r}]: expected one value per position, got a single number")
         if len(tensor) != length:
             raise InvalidInputError(
                 f"loss_fn_inputs[{name!r}]: has {len(tensor)} values, but model_input has {length} positions"
@@ -198,10 +208,11 @@ class Datum:
         model_input: what the model reads; a plain sequence of token ids is accepted too.
         loss_fn_inputs: the tensors that the loss needs, one value per position of `model_input`. Position `i` of
             ``target_tokens`` is scored by the model's output at position `i`: nothing is shifted for you. ``-100`` as a
-            target means "ignore this position". Plain lists, numpy arrays and torch tensors become `TensorData`.
+            target means "ignore this position". Plain lists, numpy arrays and torch tensors become `TensorData`. The
+            dict is a copy that cannot be changed: make a new `Datum` from ``{**datum.loss_fn_inputs, ...}``.
 
     Raises:
-        InvalidInputError: a tensor whose first dimension is not the length of `model_input`.
+        InvalidInputError: a tensor whose first dimension is not the length of `model_input`, or a single number.
     """
 
     model_input: ModelInput = attrs.field(converter=_as_model_input)

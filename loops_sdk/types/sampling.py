@@ -9,6 +9,7 @@ import attrs
 
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types._checks import check_int, number, shown, whole
+from loops_sdk.types._holding import few
 
 __all__ = ["SampleResult", "SampledSequence", "SamplingParams"]
 
@@ -50,7 +51,7 @@ class SamplingParams:
     top_k: int = attrs.field(default=-1, validator=_check_top_k)
     max_tokens: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=1)))
     seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0, high=2**63 - 1)))
-    stop: tuple[str, ...] | tuple[int, ...] = attrs.field(default=(), converter=_as_stop)
+    stop: tuple[str, ...] | tuple[int, ...] = attrs.field(default=(), converter=_as_stop, repr=few)
 
 
 @attrs.frozen
@@ -63,8 +64,8 @@ class SampledSequence:
         stop_reason: ``"stop"`` (end of turn, stop token or stop string) or ``"length"``.
     """
 
-    tokens: list[int]
-    logprobs: list[float]
+    tokens: list[int] = attrs.field(repr=few)
+    logprobs: list[float] = attrs.field(repr=few)
     stop_reason: str
 
 
@@ -82,8 +83,8 @@ class SampleResult:
         prompt_token_ids: the prompt as the sampler read it.
     """
 
-    sequences: list[SampledSequence]
+    sequences: list[SampledSequence] = attrs.field(repr=few)
     policy_version: int | None = None
-    prompt_logprobs: list[float | None] | None = None
-    topk_prompt_logprobs: list[dict[int, float] | None] | None = None
-    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[float | None] | None = attrs.field(default=None, repr=few)
+    topk_prompt_logprobs: list[dict[int, float] | None] | None = attrs.field(default=None, repr=few)
+    prompt_token_ids: list[int] | None = attrs.field(default=None, repr=few)

@@ -69,12 +69,12 @@ class TensorData:
 
     @classmethod
     def from_numpy(cls, array: NDArray[Any]) -> TensorData:
-        """A tensor with the values and the shape of a numpy array."""
+        """A tensor with the values and the shape of `array`, a numpy array of any integer, float or bool type."""
         return cls(array)
 
     @classmethod
     def from_torch(cls, tensor: torch.Tensor) -> TensorData:
-        """A tensor with the values and the shape of a torch tensor (any device, gradients detached, bf16 widened)."""
+        """A tensor with the values and the shape of `tensor` (any device, gradients detached, bf16 widened)."""
         return cls(tensor)
 
     def to_numpy(self) -> NDArray[Any]:

@@ -111,13 +111,21 @@ class LoadWeightsResponse:
 
 @attrs.frozen
 class InitTrainerServerResponse:
-    """The result of `init_trainer_server`.
+    """The result of `init_trainer_server`: what the trainer says that it set; `None` where it does not say.
 
     Attributes:
-        lora_rank: rank of the fresh adapter; `None` when the trainer does not say.
+        lora_rank: rank of the fresh adapter.
+        lora_alpha: scale of the adapter before division by the rank.
+        seed: seed that its A was drawn from.
+        train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding got an adapter.
     """
 
     lora_rank: int | None = None
+    lora_alpha: int | None = None
+    seed: int | None = None
+    train_attn: bool | None = None
+    train_mlp: bool | None = None
+    train_unembed: bool | None = None
 
 
 @attrs.frozen

@@ -12,6 +12,9 @@ import loops_sdk
 from loops_sdk import (
     AdamParams,
     Checkpoint,
+    CheckpointFilesResponse,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
     Deployment,
     GetInfoResponse,
@@ -148,8 +151,7 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
         untouched.
 
         With empty `loss_fn_inputs` the targets are the input itself, shifted by one: ``logprobs[k]`` is the
-            log-probability
-        of token ``k + 1``, and the last entry is 0.0.
+        log-probability of token ``k + 1``, and the last entry is 0.0.
         """
         return self._future(self._portal.call(self._core.forward_async, data, loss_fn, loss_fn_config))
 
@@ -163,10 +165,115 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
         untouched.
 
         With empty `loss_fn_inputs` the targets are the input itself, shifted by one: ``logprobs[k]`` is the
-            log-probability
-        of token ``k + 1``, and the last entry is 0.0.
+        log-probability of token ``k + 1``, and the last entry is 0.0.
         """
         return self._future(await self._portal.call_async(self._core.forward_async, data, loss_fn, loss_fn_config))
+
+    def forward_backward_custom(
+        self,
+        data: Sequence[Datum],
+        loss_fn: CustomLoss | CustomArrayLoss,
+        *,
+        autograd: bool = True,
+    ) -> ForwardBackwardFuture:
+        """Run a forward and a backward pass with a loss of your own, any function of the targets' log-probabilities.
+
+        The trainer runs a forward pass; `loss_fn` is called here, in a thread; and its gradient is sent back as the
+        weights of a cross-entropy, which has exactly that gradient. Both passes keep the place of this call in the
+        order: what is called later, an `optim_step_async` for example, comes after both. Only tokens and targets are
+        sent: every other input of a datum is for the function, under any name. Direct preference optimization
+        (arXiv 2305.18290, equation 7) over pairs of a chosen and a rejected answer, whose `reference_logprobs` come
+        from `attach_reference_logprobs_async`::
+
+            def dpo(data, logprobs, beta=0.1):
+                gains = [
+                    (policy - datum.loss_fn_inputs["reference_logprobs"].to_torch()).sum()
+                    for datum, policy in zip(data, logprobs)
+                ]
+                margins = beta * (torch.stack(gains[0::2]) - torch.stack(gains[1::2]))
+                return -torch.nn.functional.logsigmoid(margins).sum(), {"margin": margins.mean()}
+
+        Args:
+            data: the examples. Without `target_tokens` the targets are the input shifted by one, as in
+                `forward_async`. Where the target is -100 or the `mask` is 0, the log-probability is 0.0 and nothing is
+                trained.
+            loss_fn: ``loss_fn(data, logprobs) -> (loss, metrics)``. `logprobs` holds one float32 torch tensor per
+                datum, a leaf with ``requires_grad``, of the shape of the targets; `loss` is a scalar tensor; `metrics`
+                are numbers by name. It has no deadline, holds up what was called later, and must not call this client.
+            autograd: False for a function without torch: `logprobs` are read-only float32 numpy arrays, and it returns
+                ``(loss, gradients, metrics)`` with one array d loss / d logprobs per datum.
+
+        Returns:
+            The future of the result, once the trainer has accepted the backward pass: `loss` and ``loss:sum`` are the
+            function's loss, `metrics` those of the backward pass and the function's, which win, and `loss_fn_outputs`
+            hold the `logprobs` of the forward pass.
+
+        Raises:
+            InvalidInputError: an argument is wrong, and nothing was sent; or the function returned something else than
+                promised, or what is not finite, and nothing was accumulated.
+            UnsupportedError: torch is not installed, and `autograd` is True.
+            BadRequestError: the trainer refused the data; the message names the place.
+            RemoteOpError: the forward pass failed; nothing was accumulated.
+            OperationTimeoutError: the forward pass took longer than the client's timeout.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+            Exception: what the function raises, as it is; nothing was accumulated.
+        """
+        return self._future(
+            self._portal.call(self._core.forward_backward_custom_async, data, loss_fn, autograd=autograd),
+        )
+
+    async def forward_backward_custom_async(
+        self,
+        data: Sequence[Datum],
+        loss_fn: CustomLoss | CustomArrayLoss,
+        *,
+        autograd: bool = True,
+    ) -> ForwardBackwardFuture:
+        """Run a forward and a backward pass with a loss of your own, any function of the targets' log-probabilities.
+
+        The trainer runs a forward pass; `loss_fn` is called here, in a thread; and its gradient is sent back as the
+        weights of a cross-entropy, which has exactly that gradient. Both passes keep the place of this call in the
+        order: what is called later, an `optim_step_async` for example, comes after both. Only tokens and targets are
+        sent: every other input of a datum is for the function, under any name. Direct preference optimization
+        (arXiv 2305.18290, equation 7) over pairs of a chosen and a rejected answer, whose `reference_logprobs` come
+        from `attach_reference_logprobs_async`::
+
+            def dpo(data, logprobs, beta=0.1):
+                gains = [
+                    (policy - datum.loss_fn_inputs["reference_logprobs"].to_torch()).sum()
+                    for datum, policy in zip(data, logprobs)
+                ]
+                margins = beta * (torch.stack(gains[0::2]) - torch.stack(gains[1::2]))
+                return -torch.nn.functional.logsigmoid(margins).sum(), {"margin": margins.mean()}
+
+        Args:
+            data: the examples. Without `target_tokens` the targets are the input shifted by one, as in
+                `forward_async`. Where the target is -100 or the `mask` is 0, the log-probability is 0.0 and nothing is
+                trained.
+            loss_fn: ``loss_fn(data, logprobs) -> (loss, metrics)``. `logprobs` holds one float32 torch tensor per
+                datum, a leaf with ``requires_grad``, of the shape of the targets; `loss` is a scalar tensor; `metrics`
+                are numbers by name. It has no deadline, holds up what was called later, and must not call this client.
+            autograd: False for a function without torch: `logprobs` are read-only float32 numpy arrays, and it returns
+                ``(loss, gradients, metrics)`` with one array d loss / d logprobs per datum.
+
+        Returns:
+            The future of the result, once the trainer has accepted the backward pass: `loss` and ``loss:sum`` are the
+            function's loss, `metrics` those of the backward pass and the function's, which win, and `loss_fn_outputs`
+            hold the `logprobs` of the forward pass.
+
+        Raises:
+            InvalidInputError: an argument is wrong, and nothing was sent; or the function returned something else than
+                promised, or what is not finite, and nothing was accumulated.
+            UnsupportedError: torch is not installed, and `autograd` is True.
+            BadRequestError: the trainer refused the data; the message names the place.
+            RemoteOpError: the forward pass failed; nothing was accumulated.
+            OperationTimeoutError: the forward pass took longer than the client's timeout.
+            LoopsError: the trainer could not be reached, after bounded attempts.
+            Exception: what the function raises, as it is; nothing was accumulated.
+        """
+        return self._future(
+            await self._portal.call_async(self._core.forward_backward_custom_async, data, loss_fn, autograd=autograd),
+        )
 
     def optim_step(self, adam_params: AdamParams) -> OperationFuture[OptimStepResponse]:
         """Apply the accumulated gradients with Adam and clear them.
@@ -388,35 +495,138 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
         """
         return self._future(await self._portal.call_async(self._core.load_state_with_optimizer_async, path))
 
-    def init_trainer_server(self, lora_rank: int) -> OperationFuture[InitTrainerServerResponse]:
+    def init_trainer_server(
+        self,
+        lora_rank: int,
+        *,
+        lora_alpha: int | None = None,
+        seed: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
+    ) -> OperationFuture[InitTrainerServerResponse]:
         """Start over on the same trainer: a fresh adapter of rank `lora_rank`, a fresh optimizer, policy version 0.
 
         Accumulated gradients are dropped; checkpoints stay. Nothing is published, as after `load_state_async`.
 
         Args:
             lora_rank: rank of the new adapter, >= 1. `get_info` tells it once the result is there.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            seed: seed of the adapter's initial weights, >= 0; `None` lets the trainer draw one.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them.
+
+        Returns:
+            The future of what the trainer says that it set. It fails with `UnsupportedError` when the trainer does not
+            confirm an alpha or a part that was asked for; the adapter is fresh by then, as the trainer chose it.
 
         Raises:
-            InvalidInputError: not a whole number >= 1; nothing was sent.
-            BadRequestError: the trainer refused the rank.
+            InvalidInputError: an argument is wrong; nothing was sent.
+            BadRequestError: the trainer refused an argument.
             LoopsError: the trainer could not be reached, after bounded attempts.
         """
-        return self._future(self._portal.call(self._core.init_trainer_server_async, lora_rank))
+        return self._future(
+            self._portal.call(
+                self._core.init_trainer_server_async,
+                lora_rank,
+                lora_alpha=lora_alpha,
+                seed=seed,
+                train_attn=train_attn,
+                train_mlp=train_mlp,
+                train_unembed=train_unembed,
+            ),
+        )
 
-    async def init_trainer_server_async(self, lora_rank: int) -> OperationFuture[InitTrainerServerResponse]:
+    async def init_trainer_server_async(
+        self,
+        lora_rank: int,
+        *,
+        lora_alpha: int | None = None,
+        seed: int | None = None,
+        train_attn: bool | None = None,
+        train_mlp: bool | None = None,
+        train_unembed: bool | None = None,
+    ) -> OperationFuture[InitTrainerServerResponse]:
         """Start over on the same trainer: a fresh adapter of rank `lora_rank`, a fresh optimizer, policy version 0.
 
         Accumulated gradients are dropped; checkpoints stay. Nothing is published, as after `load_state_async`.
 
         Args:
             lora_rank: rank of the new adapter, >= 1. `get_info` tells it once the result is there.
+            lora_alpha: scale of the adapter before division by the rank, >= 1; `None` means the trainer's own, 32
+                whatever the rank.
+            seed: seed of the adapter's initial weights, >= 0; `None` lets the trainer draw one.
+            train_attn, train_mlp, train_unembed: whether attention, MLP and unembedding get an adapter; `None` means
+                the trainer's own choice, which is all of them.
+
+        Returns:
+            The future of what the trainer says that it set. It fails with `UnsupportedError` when the trainer does not
+            confirm an alpha or a part that was asked for; the adapter is fresh by then, as the trainer chose it.
 
         Raises:
-            InvalidInputError: not a whole number >= 1; nothing was sent.
-            BadRequestError: the trainer refused the rank.
+            InvalidInputError: an argument is wrong; nothing was sent.
+            BadRequestError: the trainer refused an argument.
             LoopsError: the trainer could not be reached, after bounded attempts.
         """
-        return self._future(await self._portal.call_async(self._core.init_trainer_server_async, lora_rank))
+        return self._future(
+            await self._portal.call_async(
+                self._core.init_trainer_server_async,
+                lora_rank,
+                lora_alpha=lora_alpha,
+                seed=seed,
+                train_attn=train_attn,
+                train_mlp=train_mlp,
+                train_unembed=train_unembed,
+            ),
+        )
+
+    def resume_operation(self, operation: str, operation_id: str, idempotency_key: str = "") -> OperationFuture[Any]:
+        """The future of an operation that this trainer accepted earlier, also from a process that is gone.
+
+        Errors, `OperationSubmitted` events and the command ``loops runs show`` hold what is needed.
+
+        Args:
+            operation: name of the call, for example ``"forward_backward"``: it says what the result is.
+            operation_id: the trainer's id of the operation.
+            idempotency_key: the key under which it was submitted, for errors about it.
+
+        Returns:
+            The future of the result, as the call itself gave one. It fails with `UnknownRequestError` when the trainer
+            does not know the operation (any more).
+
+        Raises:
+            InvalidInputError: no such operation, or not an id.
+        """
+        return self._future(
+            self._portal.call(self._core.resume_operation_async, operation, operation_id, idempotency_key),
+        )
+
+    async def resume_operation_async(
+        self,
+        operation: str,
+        operation_id: str,
+        idempotency_key: str = "",
+    ) -> OperationFuture[Any]:
+        """The future of an operation that this trainer accepted earlier, also from a process that is gone.
+
+        Errors, `OperationSubmitted` events and the command ``loops runs show`` hold what is needed.
+
+        Args:
+            operation: name of the call, for example ``"forward_backward"``: it says what the result is.
+            operation_id: the trainer's id of the operation.
+            idempotency_key: the key under which it was submitted, for errors about it.
+
+        Returns:
+            The future of the result, as the call itself gave one. It fails with `UnknownRequestError` when the trainer
+            does not know the operation (any more).
+
+        Raises:
+            InvalidInputError: no such operation, or not an id.
+        """
+        return self._future(
+            await self._portal.call_async(self._core.resume_operation_async, operation, operation_id, idempotency_key),
+        )
 
     def create_sampling_client(self, model_path: str) -> SamplingClient:
         """A client of the paired sampler that samples from the weights at `model_path`.
@@ -464,6 +674,57 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
             LoopsError: the control plane could not be reached.
         """
         return await self._portal.call_async(self._core.list_checkpoints_async)
+
+    def get_checkpoint_archive_url(
+        self,
+        checkpoint_id: str,
+        page_size: int = 1000,
+        page_token: int = 0,
+    ) -> CheckpointFilesResponse:
+        """Presigned addresses of a checkpoint's files, page by page; of any run, not only this client's.
+
+        The addresses carry no key and expire. If the files lie in S3, set ``S3_REGION`` to the bucket's region.
+
+        Args:
+            checkpoint_id: `Checkpoint.id`, or the checkpoint's ``bt://`` address.
+            page_size: most files in the reply, >= 1.
+            page_token: how many files to skip: the previous page's `next_page_token`.
+
+        Raises:
+            InvalidInputError: an argument or ``S3_REGION`` is wrong, or this client was made from an address, without
+                a control plane to ask; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the control plane could not be reached.
+        """
+        return self._portal.call(self._core.get_checkpoint_archive_url_async, checkpoint_id, page_size, page_token)
+
+    async def get_checkpoint_archive_url_async(
+        self,
+        checkpoint_id: str,
+        page_size: int = 1000,
+        page_token: int = 0,
+    ) -> CheckpointFilesResponse:
+        """Presigned addresses of a checkpoint's files, page by page; of any run, not only this client's.
+
+        The addresses carry no key and expire. If the files lie in S3, set ``S3_REGION`` to the bucket's region.
+
+        Args:
+            checkpoint_id: `Checkpoint.id`, or the checkpoint's ``bt://`` address.
+            page_size: most files in the reply, >= 1.
+            page_token: how many files to skip: the previous page's `next_page_token`.
+
+        Raises:
+            InvalidInputError: an argument or ``S3_REGION`` is wrong, or this client was made from an address, without
+                a control plane to ask; nothing was sent.
+            NotFoundError: there is no such checkpoint.
+            LoopsError: the control plane could not be reached.
+        """
+        return await self._portal.call_async(
+            self._core.get_checkpoint_archive_url_async,
+            checkpoint_id,
+            page_size,
+            page_token,
+        )
 
     def get_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the base model, loaded once per process.

@@ -175,8 +175,10 @@ async def test_a_paired_sampler_with_a_deployment_is_waited_for_by_it(client: Se
     service.sampler_ids = {"model_id": "m1", "deployment_id": "d1"}
     service.deployment_status = ["SCALED_TO_ZERO", "ACTIVE"]
     training = await client.create_lora_training_client_async("acme/model", with_sampler=True)
-    assert await training._sampler.deployment() == BasetenDeployment(service.sampler, "m1", "d1", service.control)
-    assert await training._sampler.deployment()
+    assert await training._publishing.sampler.deployment() == BasetenDeployment(
+        service.sampler, "m1", "d1", service.control
+    )
+    assert await training._publishing.sampler.deployment()
     assert service.lines("/deployment") == [STATE, WAKE, STATE]
     assert service.lines("GET /v1/loops/samplers") == []
 
@@ -186,7 +188,7 @@ async def test_a_serverless_one_is_waited_for_by_its_own_state(client: ServiceCl
     service.sampler_ids = ids
     service.sampler_status = ["BUILDING", "BUILDING", "LOADING_MODEL", "SCALED_TO_ZERO"]
     training = await client.create_lora_training_client_async("acme/model", with_sampler=True)
-    assert await training._sampler.deployment() == LocalDeployment(service.sampler)
+    assert await training._publishing.sampler.deployment() == LocalDeployment(service.sampler)
     assert service.sampler_status == ["SCALED_TO_ZERO"]
     assert service.lines("/deployment") == []
 
@@ -196,16 +198,16 @@ async def test_errors_about_a_runs_sampler_name_it(client: ServiceClient, servic
     service.sampler_ids, service.sampler_status, service.deployment_status = ids, ["FAILED"], ["FAILED"]
     training = await client.create_lora_training_client_async("acme/model", with_sampler=True, ready_timeout=0.2)
     with pytest.raises(errors.DeploymentFailedError, match="the sampler sam1 is FAILED") as caught:
-        await training._sampler.deployment()
+        await training._publishing.sampler.deployment()
     assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
     service.sampler_status = service.deployment_status = ["UPDATING"]
     with pytest.raises(errors.RequestTimeoutError, match=r"the sampler sam1 was not ready within 0.2 s; it was UPDAT"):
-        await training._sampler.deployment()
+        await training._publishing.sampler.deployment()
 
 
 async def test_a_named_deployment_is_waited_for_too(service: Any) -> None:
     place = BasetenDeployment(service.sampler, "m1", "d1", service.control)
     service.deployment_status = ["SCALED_TO_ZERO", "ACTIVE"]
     async with TrainingClient(service.trainer, base_model="acme/model", paired_sampling_deployment=place) as training:
-        assert await training._sampler.deployment() == place
+        assert await training._publishing.sampler.deployment() == place
     assert service.lines("/deployment") == [STATE, WAKE, STATE]

@@ -38,7 +38,7 @@ async def test_one_of_the_two_is_sent_and_keywords_win(
     async with ServiceClient(base_url=service.control, **keywords) as client:
         training = await client.create_lora_training_client_async("acme/model")
         assert reused(service.last(TRAINERS)) == of_run
-        await training._sampler.deployment()
+        await training._publishing.sampler.deployment()
         assert service.last(SAMPLERS).body == {"session_id": "s1", "run_id": "r1", **of_sampler}
         await client.create_sampling_client_async("acme/model")
         assert service.last(SAMPLERS).body == {"session_id": "s1", "base_model": "acme/model", **of_sampler}
@@ -83,7 +83,7 @@ async def test_what_is_made_and_listed_belongs_to_the_team(
     async with ServiceClient(base_url=service.control, team="blue team" if "keyword" in how else None) as client:
         assert service.asked[0].body == {"name": "blue team"}
         training = await client.create_lora_training_client_async("acme/model")
-        await training._sampler.deployment()
+        await training._publishing.sampler.deployment()
         await client.create_lora_training_client_async("acme/model", with_sampler=True)
         await client.create_sampling_client_async("acme/model")
         await client.list_checkpoints_async("r1")

@@ -6,10 +6,16 @@ import asyncio
 import contextlib
 from typing import Any
 
+import attrs
 import pytest
 
 from loops_sdk import ServiceClient, errors
+from loops_sdk._clients import provisioning
+from loops_sdk._net import keepalive
+from loops_sdk._net.caller import Patience
 from loops_sdk.instrumentation import Event
+
+from .conftest import KEY
 
 CREATE = "POST /v1/loops/trainers"
 HEALTH = "GET /health"
@@ -111,6 +117,10 @@ WRONG: dict[str, Any] = {
     "max_seq_len": (1.5, r"^max_seq_len: expected a whole number, got 1.5"),
     "replicas": (0, r"^replicas: expected a value >= 1"),
     "name": ("a/b", r"^name: expected 1 to 255 letters"),
+    "lora_alpha": (0, r"^lora_alpha: expected a value >= 1, got 0"),
+    "train_attn": ("no", r"^train_attn: expected True, False or None, got 'no'"),
+    "train_mlp": (0, r"^train_mlp: expected True, False or None, got 0"),
+    "train_unembed": (1, r"^train_unembed: expected True, False or None, got 1"),
 }
 
 
@@ -122,6 +132,99 @@ async def test_arguments_are_checked_before_anything_is_sent(
     with pytest.raises(errors.InvalidInputError, match=message):
         await client.create_lora_training_client_async(**{"base_model": "acme/model", argument: value})
     assert service.asked == []
+
+
+async def test_nothing_to_train_is_refused_before_anything_is_sent(client: ServiceClient, service: Any) -> None:
+    with pytest.raises(errors.InvalidInputError, match=r"^train_attn, train_mlp, train_unembed: all are False"):
+        await create(client, train_attn=False, train_mlp=False, train_unembed=False)
+    assert service.asked == []
+
+
+# ---------------------------------------------------------------- the adapter's alpha and parts
+
+INIT = "POST /init_trainer_server"
+
+
+@attrs.define
+class Starter:
+    """What the trainer says of a fresh adapter: what it was asked for, with `told` over it."""
+
+    service: Any
+    reply: Any
+    told: dict[str, Any] = attrs.field(factory=dict)
+
+    async def __call__(self, _request: Any) -> Any:
+        self.service._operations["fresh"] = {**self.service.asked[-1].body, **self.told}
+        return self.reply(202, {"operation_id": "fresh"})
+
+
+async def test_alpha_and_parts_are_asked_of_the_ready_trainer(client: ServiceClient, service: Any, reply: Any) -> None:
+    service.on[INIT] = Starter(service, reply)
+    training = await create(client, rank=8, seed=3, lora_alpha=16, train_mlp=False, train_unembed=True)
+    assert service.last(CREATE).body == {"session_id": "s1", "base_model": "acme/model", "lora_rank": 8, "seed": 3}
+    asked = {"lora_rank": 8, "lora_alpha": 16, "seed": 3, "train_mlp": False, "train_unembed": True}
+    assert service.last(INIT).body == asked
+    assert [line for line in service.lines() if line in (CREATE, INIT)] == [CREATE, INIT]
+    assert training.get_info().lora_rank == 8
+    assert training.last_policy_version == 0
+
+
+async def test_a_trainer_is_left_alone_where_the_creation_says_all(client: ServiceClient, service: Any) -> None:
+    await create(client, rank=8, seed=3)
+    assert INIT not in service.lines()
+
+
+@pytest.mark.parametrize("told", [{"train_mlp": None}, {"train_mlp": True}], ids=["nothing", "otherwise"])
+async def test_what_the_trainer_does_not_confirm_fails_the_create(
+    client: ServiceClient, service: Any, reply: Any, told: dict[str, Any]
+) -> None:
+    service.on[INIT] = Starter(service, reply, told)
+    with pytest.raises(errors.UnsupportedError, match=r"^train_mlp: False was asked for, but the trainer") as caught:
+        await create(client, train_mlp=False)
+    assert (caught.value.session_id, caught.value.run_id) == ("s1", "r1")
+    assert not client._trainings
+
+
+async def test_a_trainer_that_knows_no_parts_refuses_the_create(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    async def refuse(_request: Any) -> Any:
+        return reply(422, {"detail": "unknown field train_mlp"})
+
+    service.on[INIT] = refuse
+    with pytest.raises(errors.BadRequestError, match="unknown field train_mlp") as caught:
+        await create(client, train_mlp=False)
+    assert caught.value.run_id == "r1"
+
+
+@pytest.mark.parametrize("asked", [{"lora_alpha": 16}, {"train_mlp": False}, {"train_unembed": True}])
+async def test_a_trainer_that_runs_already_is_not_started_over(service: Any, asked: dict[str, Any]) -> None:
+    (name,) = asked
+    async with ServiceClient.local(trainer_url=service.trainer, api_key=KEY) as local:
+        with pytest.raises(errors.InvalidInputError, match=f"^{name}: a server that runs already cannot honour it"):
+            await create(local, **asked)
+    assert service.asked == []
+
+
+async def test_cancelling_while_the_adapter_is_made_leaves_the_client_usable(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    arrived = asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    service.on[INIT] = Starter(service, reply)
+    service.on["GET /operations/fresh"] = hang
+    call = asyncio.create_task(create(client, lora_alpha=8))
+    await arrived.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not client._trainings
+    del service.on["GET /operations/fresh"]
+    assert (await create(client, lora_alpha=8)).run_id == "r2"
 
 
 @pytest.mark.parametrize(
@@ -475,7 +578,218 @@ async def test_cancelling_while_the_weights_are_loaded_leaves_the_client_usable(
     assert (await client.create_training_client_from_state_async(PATH)).run_id == "r2"
 
 
+# ---------------------------------------------------------------- what the service offers
+
+CAPABILITIES = "GET /v1/loops/capabilities"
+OFFER = {
+    "model_name": "acme/model",
+    "max_seq_len": 4096,
+    "max_context_length": 4096,
+    "supports_vision_language": False,
+    "max_enabled_seq_len": 2048,
+    "serverless": None,
+}
+
+
+async def test_capabilities(client: ServiceClient, service: Any) -> None:
+    service.offered = [
+        {**OFFER, "enabled": False, "enablement_details": DETAILS},
+        {"model_name": "b", "max_seq_len": 8},
+    ]
+    first, second = (await client.get_server_capabilities_async("acme/model", "sft", 512)).supported_models
+    assert service.last(CAPABILITIES).body == {"model": "acme/model", "use_case": "sft", "max_seq_len": "512"}
+    assert (first.model_name, first.max_enabled_seq_len, first.enabled) == ("acme/model", 2048, False)
+    assert first.enablement_details is not None
+    assert first.enablement_details.remediation == "ask us"
+    assert (second.enabled, second.max_enabled_seq_len, second.enablement_details) == (True, 0, None)
+    await client.get_server_capabilities_async()
+    assert service.last(CAPABILITIES).body == {}
+    assert service.lines("/sessions") == []
+
+
+DETAILS = {"reason": "needs_approval", "reason_detail": "not yet", "remediation": "ask us"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": ""}, r"^model: expected a non-empty string"),
+        ({"use_case": "dpo"}, r"^use_case: expected 'rl', 'sft' or None, got 'dpo'"),
+        ({"max_seq_len": 0}, r"^max_seq_len: expected a value >= 1"),
+    ],
+)
+async def test_arguments_of_capabilities(client: ServiceClient, service: Any, arguments: Any, message: str) -> None:
+    with pytest.raises(errors.InvalidInputError, match=message):
+        await client.get_server_capabilities_async(**arguments)
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("offered", "longest"),
+    [
+        ([OFFER], 2048),
+        ([{**OFFER, "max_enabled_seq_len": 0}], 4096),
+        ([{**OFFER, "model_name": "acme/other"}], None),
+        ([], None),
+    ],
+)
+async def test_the_longest_sequence_is_told_by_the_service(
+    client: ServiceClient, service: Any, offered: Any, longest: Any
+) -> None:
+    service.offered = offered
+    training = await create(client)
+    assert training.get_info().max_seq_len == longest
+    assert service.last(CAPABILITIES).body == {"model": "acme/model"}
+    assert "max_seq_len" not in service.last(CREATE).body
+    await (await training.save_weights_and_get_sampling_client_async("a"))
+    assert "max_seq_length" not in service.last("POST /v1/loops/samplers").body
+
+
+async def test_a_given_longest_sequence_is_not_asked_for(client: ServiceClient, service: Any) -> None:
+    service.offered = [OFFER]
+    assert (await create(client, max_seq_len=100)).get_info().max_seq_len == 100
+    assert service.lines(CAPABILITIES) == []
+
+
+@pytest.mark.parametrize("how", [404, 502, "garbled"])
+async def test_capabilities_in_trouble_cost_the_number_only(
+    client: ServiceClient, service: Any, reply: Any, how: Any
+) -> None:
+    async def trouble(_request: Any) -> Any:
+        return reply(200, {"supported_models": 3}) if how == "garbled" else reply(how)
+
+    service.on[CAPABILITIES] = trouble
+    assert (await create(client)).get_info().max_seq_len is None
+
+
+async def test_capabilities_are_asked_beside_the_wait_and_cost_a_bounded_delay(
+    client: ServiceClient, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer comes up only once they are being asked for; they never answer."""
+    monkeypatch.setattr(provisioning, "_BRIEFLY", Patience(total=0.1, attempts=2))
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request: Any) -> None:
+        asked.set()
+        await release.wait()
+
+    async def starting(_request: Any) -> None:
+        await asked.wait()
+
+    service.on[CAPABILITIES], service.on[HEALTH] = hang, starting
+    async with asyncio.timeout(5):
+        assert (await create(client)).get_info().max_seq_len is None
+    release.set()
+
+
+async def test_a_trainer_that_does_not_come_up_leaves_no_question_behind(
+    client: ServiceClient, service: Any, reply: Any
+) -> None:
+    release = asyncio.Event()
+
+    async def hang(_request: Any) -> None:
+        await release.wait()
+
+    async def refuse(_request: Any) -> Any:
+        return reply(403)
+
+    service.on[CAPABILITIES], service.on[HEALTH] = hang, refuse
+    with pytest.raises(errors.PermissionDeniedError):
+        await create(client)
+    assert not [task for task in asyncio.all_tasks() if "longest" in repr(task)]
+    release.set()
+
+
 # ---------------------------------------------------------------- the rest
+
+
+async def test_files_of_a_checkpoint(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def files(_request: Any) -> Any:
+        return reply(200, {"presigned_urls": [], "next_page_token": 7, "total_count": 9})
+
+    service.on["GET /v1/loops/checkpoints/id-1/files"] = files
+    page = await client.get_checkpoint_archive_url_async("id-1", 5, 2)
+    assert (page.next_page_token, page.total_count) == (7, 9)
+    assert service.asked[-1].body == {"page_size": "5", "page_token": "2"}
+    with pytest.raises(errors.InvalidInputError, match=r"^page_size: "):
+        await client.get_checkpoint_archive_url_async("id-1", page_size=0)
+
+
+@pytest.mark.parametrize("given", ["text", "provider"])
+async def test_the_key_may_come_from_a_function_that_is_called_once(
+    service: Any, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    calls = []
+
+    def provider() -> str:
+        calls.append(1)
+        return "secret-key-of-the-tests"
+
+    monkeypatch.delenv("BASETEN_API_KEY")
+    async with ServiceClient(base_url=service.control, api_key=provider if given == "provider" else provider()) as one:
+        await create(one)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            lambda: " key",
+            r"^api_key: expected printable ASCII without spaces around it \(the value is not shown here\)",
+        ),
+        (lambda: None, r"^api_key: expected a string, or a function that gives one; the given function gave NoneType"),
+        (b"key", r"^api_key: expected a string, or a function that gives one; got bytes"),
+    ],
+)
+def test_a_key_of_the_wrong_kind(given: Any, message: str) -> None:
+    with pytest.raises(errors.InvalidInputError, match=message):
+        ServiceClient(api_key=given)
+
+
+async def test_a_closed_training_client_leaves_the_list(client: ServiceClient) -> None:
+    for _ in range(3):
+        async with await create(client):
+            assert len(client._trainings) == 1
+    assert client._trainings == set()
+
+
+async def test_a_client_that_fails_to_close_does_not_keep_the_others_open(
+    client: ServiceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = [await create(client) for _ in range(3)]
+    sampling = await client.create_sampling_client_async("acme/model")
+
+    async def fail() -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(second, "aclose", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        await client.aclose()
+    for use in (first.health_async(), third.health_async(), sampling.sample_async([1]), client.open_async()):
+        with pytest.raises(errors.ClientClosedError):
+            await use
+    assert client._trainings == {second}
+    monkeypatch.undo()
+    await client.aclose()
+    assert client._trainings == set()
+
+
+async def test_clients_are_kept_alive_until_they_are_closed(
+    client: ServiceClient, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepalive, "INTERVAL", 0.02)
+    asked = asyncio.Event()
+
+    async def ask(_request: Any) -> None:
+        asked.set()
+
+    training = await create(client)
+    service.on[HEALTH] = ask
+    async with asyncio.timeout(5):
+        await asked.wait()
+    await training.aclose()
+    assert training._channel.keep_alive._timer is None or training._channel.keep_alive._timer.cancelled()
 
 
 async def test_checkpoints_of_a_run(client: ServiceClient, service: Any) -> None:

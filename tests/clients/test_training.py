@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,50 @@ async def test_starting_over_with_another_rank(training: TrainingClient, service
     assert training.last_policy_version == await training.policy_version_async() == 0
 
 
+ASKED = {"lora_alpha": 16, "seed": 3, "train_attn": True, "train_mlp": False, "train_unembed": False}
+
+
+def telling(service: Any, reply: Any, **told: Any) -> None:
+    """Have the trainer say of a fresh adapter what `told` holds."""
+
+    async def start_over(_request: Any) -> Any:
+        service.steps, service._operations["fresh"] = 0, {"lora_rank": 8, **told}
+        return reply(202, {"operation_id": "fresh"})
+
+    service.on["POST /init_trainer_server"] = start_over
+
+
+async def test_starting_over_with_everything_said(training: TrainingClient, service: Any, reply: Any) -> None:
+    telling(service, reply, **ASKED)
+    assert await (await training.init_trainer_server_async(8, **ASKED)) == InitTrainerServerResponse(8, **ASKED)
+    assert service.last("POST /init_trainer_server").body == {"lora_rank": 8, **ASKED}
+
+
+@pytest.mark.parametrize("name", ["lora_alpha", "train_attn", "train_mlp", "train_unembed"])
+@pytest.mark.parametrize("told", ["nothing", "other"])
+async def test_what_the_trainer_does_not_confirm_is_not_taken_as_done(
+    training: TrainingClient, service: Any, reply: Any, name: str, told: str
+) -> None:
+    other = 17 if name == "lora_alpha" else not ASKED[name]
+    telling(service, reply, **({**ASKED, name: other} if told == "other" else {**ASKED, name: None}))
+    await (await training.optim_step_async(AdamParams()))
+    future = await training.init_trainer_server_async(8, **ASKED)
+    said = f"says {other!r}" if told == "other" else "does not confirm it"
+    for _ in range(2):
+        with pytest.raises(errors.UnsupportedError, match=f"^{name}: {ASKED[name]!r} was asked for, .* {said}"):
+            await future
+    assert training.get_info().lora_rank == 8  # the adapter is a fresh one all the same
+    assert training.last_policy_version == 0
+
+
+async def test_a_seed_may_be_kept_but_not_exchanged(training: TrainingClient, service: Any, reply: Any) -> None:
+    telling(service, reply, **{**ASKED, "seed": None})
+    assert (await (await training.init_trainer_server_async(8, **ASKED))).seed is None
+    telling(service, reply, **{**ASKED, "seed": 4})
+    with pytest.raises(errors.UnsupportedError, match=r"^seed: 3 was asked for, but the trainer says 4"):
+        await (await training.init_trainer_server_async(8, **ASKED))
+
+
 async def test_the_rank_is_that_of_the_last_call_whichever_result_comes_last(
     training: TrainingClient, service: Any
 ) -> None:
@@ -204,6 +249,7 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "load nothing": ("load_state_with_optimizer", (None,), r"^path: expected bt://loops:.*, got None$"),
     "load name": ("load_state_with_optimizer", ("bt://loops:r1/weights/.x",), r"^path: expected 1 to 255 letters"),
     "checkpoints": ("list_checkpoints", (), r"^list_checkpoints: this client knows no control plane"),
+    "archive": ("get_checkpoint_archive_url", ("id",), r"^get_checkpoint_archive_url: this client knows no control"),
 }
 
 
@@ -212,6 +258,27 @@ async def test_arguments_are_checked_before_anything_is_sent(training: TrainingC
     method, arguments, message = WRONG[name]
     with pytest.raises(errors.InvalidInputError, match=message):
         await getattr(training, f"{method}_async")(*arguments)
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora_alpha": 0}, r"^lora_alpha: expected a value >= 1, got 0$"),
+        ({"lora_alpha": 0.5}, r"^lora_alpha: expected a whole number, got 0.5$"),
+        ({"seed": -1}, r"^seed: expected a value >= 0, got -1$"),
+        ({"train_mlp": 1}, r"^train_mlp: expected True, False or None, got 1$"),
+        (
+            dict.fromkeys(("train_attn", "train_mlp", "train_unembed"), False),
+            r"^train_attn, train_mlp, .* all are False",
+        ),
+    ],
+)
+async def test_what_an_adapter_cannot_be(
+    training: TrainingClient, service: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(errors.InvalidInputError, match=message):
+        await training.init_trainer_server_async(8, **options)
     assert service.asked == []
 
 
@@ -277,24 +344,53 @@ async def test_an_unhealthy_trainer(training: TrainingClient, service: Any, repl
         await training.health_async()
 
 
+USES: dict[str, tuple[Any, ...]] = {
+    "forward_async": ([DATUM],),
+    "forward_backward_async": ([DATUM],),
+    "forward_backward_custom_async": ([DATUM], lambda *_: None),
+    "optim_step_async": (AdamParams(),),
+    "save_state_async": ("x",),
+    "save_weights_for_sampler_async": ("x",),
+    "save_weights_and_get_sampling_client_async": ("x",),
+    "load_state_async": (PATH,),
+    "load_state_with_optimizer_async": (PATH,),
+    "init_trainer_server_async": (8,),
+    "resume_operation_async": ("optim_step", "an-id"),
+    "create_sampling_client_async": ("bt://loops:r1/sampler_weights/a",),
+    "list_checkpoints_async": (),
+    "get_checkpoint_archive_url_async": ("id",),
+    "policy_version_async": (),
+    "health_async": (),
+}
+
+
 async def test_everything_after_close_says_closed(training: TrainingClient, service: Any) -> None:
     publishing = await training.save_weights_and_get_sampling_client_async("a")
+    await asyncio.gather(training.aclose(), training.aclose())
     await training.aclose()
-    uses: list[Any] = [
-        training.forward_backward_async([DATUM]),
-        training.optim_step_async(AdamParams()),
-        training.save_state_async("x"),
-        training.load_state_async(PATH),
-        training.init_trainer_server_async(8),
-        training.policy_version_async(),
-        training.health_async(),
-        training.create_sampling_client_async("bt://loops:r1/sampler_weights/a"),
-        publishing.result_async(),
-    ]
-    for use in uses:
+    asked = service.lines()
+    for name, arguments in USES.items():
         with pytest.raises(errors.ClientClosedError):
-            await use
-    await training.aclose()
+            await getattr(training, name)(*arguments)
+    with pytest.raises(errors.ClientClosedError):
+        await publishing.result_async()
+    assert service.lines() == asked
+
+
+async def test_closed_by_its_service_it_says_closed_too(client: ServiceClient, service: Any) -> None:
+    training = await started(client)
+    await client.aclose()
+    asked = service.lines()
+    for name, arguments in USES.items():
+        with pytest.raises(errors.ClientClosedError):
+            await getattr(training, name)(*arguments)
+    assert service.lines() == asked
+
+
+def test_no_operation_is_left_out() -> None:
+    coroutines = {name for name, _ in inspect.getmembers(TrainingClient, inspect.iscoroutinefunction)}
+    public = {name for name in coroutines if not name.startswith("_")}
+    assert public == {*USES, "aclose", "get_tokenizer_async"}
 
 
 # ---------------------------------------------------------------- publishing
@@ -340,6 +436,19 @@ async def test_a_sampler_that_never_follows(training: TrainingClient, service: A
     assert isinstance(e.value, RuntimeError)
     service.publish(1)
     assert (await future).min_policy_version == 1  # asking again watches again
+
+
+def test_the_sampler_has_ten_minutes_unless_told_otherwise() -> None:
+    for made in (TrainingClient, ServiceClient.create_lora_training_client_async):
+        assert inspect.signature(made).parameters["publish_timeout"].default == 600.0
+
+
+async def test_the_time_to_publish_is_not_that_of_the_wait(client: ServiceClient, service: Any) -> None:
+    training = await started(client, publish_timeout=0.2)
+    await (await training.optim_step_async(AdamParams()))
+    future = await training.save_weights_and_get_sampling_client_async("step-1")
+    with pytest.raises(errors.WeightsNotReadyError, match=r"version 1 within 0.2 s; the last one showed no adapter"):
+        await future.result_async(timeout=600.0)
 
 
 async def test_the_second_stage_outlives_a_short_timeout(training: TrainingClient, service: Any) -> None:
@@ -402,6 +511,20 @@ async def test_the_path_that_was_published_last(training: TrainingClient, servic
     service.publish()
     await client.sample_async([1])
     assert service.last(COMPLETIONS).body["model"] == "adapter"
+
+
+async def test_the_path_of_a_save_whose_result_comes_late(training: TrainingClient, service: Any) -> None:
+    release = asyncio.Event()
+
+    async def late(_request: Any) -> Any:
+        await release.wait()
+
+    service.on["GET /operations/op-0"] = late
+    old = await training.save_weights_for_sampler_async("old")
+    new = await (await training.save_weights_for_sampler_async("new"))
+    release.set()
+    await old
+    await training.create_sampling_client_async(new.path)
 
 
 async def test_a_path_nobody_knows(training: TrainingClient, service: Any) -> None:
@@ -502,6 +625,25 @@ async def test_checkpoints_of_its_run(client: ServiceClient, service: Any) -> No
     assert found.run_id == "r1"
 
 
+async def test_files_of_a_checkpoint(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def files(_request: Any) -> Any:
+        page = {
+            "url": "https://x/a",
+            "relative_file_name": "a",
+            "node_rank": 0,
+            "size_bytes": 1,
+            "last_modified": "2026-01-01T00:00:00Z",
+        }
+        return reply(200, {"presigned_urls": [page], "next_page_token": 30, "total_count": 40})
+
+    service.on["GET /v1/loops/checkpoints/id-1/files"] = files
+    training = await started(client)
+    page = await training.get_checkpoint_archive_url_async("id-1", page_size=10, page_token=20)
+    assert (page.next_page_token, page.total_count, page.presigned_urls[0].url) == (30, 40, "https://x/a")
+    asked = service.last("GET /v1/loops/checkpoints/id-1/files")
+    assert asked.body == {"page_size": "10", "page_token": "20"}
+
+
 async def test_closing_one_training_client_leaves_the_service(client: ServiceClient, service: Any) -> None:
     first, second = await started(client), await started(client)
     await first.aclose()
@@ -547,7 +689,7 @@ async def test_the_numbers_of_every_result_reach_observers(service: Any) -> None
 
 async def test_a_pass_belongs_to_the_step_that_was_called_after_it(training: TrainingClient, service: Any) -> None:
     heard: list[Event] = []
-    training._emit = heard.append
+    training._meter.emit = heard.append
     one, step, two = await asyncio.gather(
         training.forward_backward_async([DATUM]),
         training.optim_step_async(AdamParams()),

@@ -63,7 +63,8 @@ class Deployment:
         return self.data_dir / "runs" / str(run_id) / "sampler_weights" / name
 
 
-def _serve(base_model: str, data_dir: Path) -> Iterator[Deployment]:
+def serve(base_model: str, data_dir: Path) -> Iterator[Deployment]:
+    """`loops serve` until the generator is closed."""
     command = [sys.executable, "-m", "loops_sdk", "serve", "--base-model", base_model, "--data-dir", str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -86,7 +87,7 @@ SMOLLM = pytest.param(
 @pytest.fixture(scope="session", params=["loops/tiny", SMOLLM])
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     base_model = GGUF if request.param == "smollm" and GGUF is not None else request.param
-    yield from _serve(base_model, tmp_path_factory.mktemp("data"))
+    yield from serve(base_model, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

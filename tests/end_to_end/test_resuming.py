@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loops_sdk import AdamParams, Datum, GetInfoResponse, NotFoundError, RemoteOpError, SamplingParams, TrainingClient
+from loops_sdk import AdamParams, Datum, NotFoundError, RemoteOpError, SamplingParams, TrainingClient
 
 
 async def _train(training: TrainingClient, batch: list[Datum], steps: range) -> None:
@@ -88,7 +88,8 @@ async def test_a_client_from_a_checkpoint(deployment: Any, batch: list[Datum], w
             else service.create_training_client_from_state_async
         )
         async with deployment.ending(await resume(path)) as second:
-            assert second.get_info() == GetInfoResponse(deployment.base_model, 4)
+            assert second.get_info() == first.get_info()
+            assert (second.get_info().base_model, second.get_info().lora_rank) == (deployment.base_model, 4)
             assert second.run_id != first.run_id
             assert await _published(deployment, second, "start") == wanted
             assert await second.policy_version_async() == (2 if with_optimizer else 0)

@@ -17,6 +17,11 @@ import aiohttp
 import attrs
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, settings
+
+# Hypothesis' two clocks are off: on a busy machine they measure the neighbours.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 DOUBLES = Path(__file__).parent / "doubles"
 sys.path.insert(0, str(DOUBLES))

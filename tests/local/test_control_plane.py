@@ -11,52 +11,16 @@ import pytest
 
 from loops_sdk._wire.codec import from_dict
 from loops_sdk.local.control_plane import ControlPlane
-from loops_sdk.local.storage import Storage
-from loops_sdk.types import CheckpointPath, Run, Sampler
+from loops_sdk.types import Run, Sampler
 
-from .conftest import KEY, Answer, Peer, Serve
+from .conftest import KEY, Peer, Serve
 from .doubles.double_launcher import Launcher
-
-
-@attrs.frozen
-class Plane:
-    peer: Peer
-    launcher: Launcher
-    storage: Storage
-    session: str
-
-    async def create(self, what: str = "runs", /, **fields: Any) -> Answer:
-        body = {"session_id": self.session, "base_model": "double/model", **fields}
-        return await self.peer.post(f"/v1/loops/{what}", {name: value for name, value in body.items() if value != ...})
-
-    async def run(self, what: str = "runs", /, **fields: Any) -> dict[str, Any]:
-        answer = await self.create(what, **fields)
-        assert answer.status == 200, answer
-        run: dict[str, Any] = answer.json["run"]
-        return run
-
-    async def get(self, path: str, **query: str) -> Any:
-        answer = await self.peer.get(f"/v1/loops/{path}", params=query)
-        assert answer.status == 200, answer
-        return answer.json
-
-    def save(self, run_id: str, kind: Any, name: str) -> str:
-        path = CheckpointPath(run_id, kind, name)
-        config = {"target_modules": ["up_proj"]}
-        self.storage.save(path, _one_file, base_model="double/model", adapter_config=config, policy_version=1)
-        return str(path)
-
-
-def _one_file(folder: Path) -> None:
-    (folder / "file").write_text("12345")
+from .plane import Plane, started
 
 
 @pytest.fixture
 async def plane(tmp_path: Path, serve: Serve) -> Plane:
-    storage, launcher = Storage.create(tmp_path), Launcher()
-    peer = await serve(ControlPlane(storage, launcher, api_key=KEY).app)
-    created = await peer.send("POST", "/v1/loops/sessions")
-    return Plane(peer, launcher, storage, created.json["session"]["id"])
+    return await started(tmp_path, serve)
 
 
 async def test_sessions(plane: Plane) -> None:
@@ -241,18 +205,16 @@ async def test_creates_that_are_refused(
 
 
 async def test_a_create_that_cannot_be_launched_leaves_an_ended_run(tmp_path: Path, serve: Serve) -> None:
-    storage, launcher = Storage.create(tmp_path), Launcher(most=1)
-    peer = await serve(ControlPlane(storage, launcher, api_key=KEY).app)
-    plane = Plane(peer, launcher, storage, storage.new_session())
+    launcher = Launcher(most=1)
+    plane = await started(tmp_path, serve, launcher)
     assert (await plane.create("runs")).status == 409
     assert [server.state for server in launcher.launched.values()] == ["stopped"]
     assert [run["status"]["name"] for run in (await plane.get("runs"))["runs"]] == ["INACTIVE"]
 
 
 async def test_on_a_full_machine_what_has_been_idle_longest_gives_way(tmp_path: Path, serve: Serve) -> None:
-    storage, launcher = Storage.create(tmp_path), Launcher(most=4)
-    peer = await serve(ControlPlane(storage, launcher, api_key=KEY).app)
-    plane = Plane(peer, launcher, storage, storage.new_session())
+    launcher = Launcher(most=4)
+    plane = await started(tmp_path, serve, launcher)
     sampled, trained = await plane.run(), await plane.run()
     plane.save(trained["id"], "weights", "kept")
     for server in launcher.launched.values():
@@ -268,9 +230,8 @@ async def test_on_a_full_machine_what_has_been_idle_longest_gives_way(tmp_path: 
 
 
 async def test_an_idle_sampler_of_its_own_gives_way_too(tmp_path: Path, serve: Serve) -> None:
-    storage, launcher = Storage.create(tmp_path), Launcher(most=1)
-    peer = await serve(ControlPlane(storage, launcher, api_key=KEY).app)
-    plane = Plane(peer, launcher, storage, storage.new_session())
+    launcher = Launcher(most=1)
+    plane = await started(tmp_path, serve, launcher)
     sampler = (await plane.create("samplers")).json["sampler"]
     launcher.launched[sampler["id"]].idle = 61.0
     assert (await plane.run("trainers"))["status"]["name"] == "ACTIVE"
@@ -278,9 +239,6 @@ async def test_an_idle_sampler_of_its_own_gives_way_too(tmp_path: Path, serve: S
 
 
 async def test_clients_that_come_by_another_name_are_told_that_name(tmp_path: Path, serve: Serve) -> None:
-    storage, launcher = Storage.create(tmp_path), Launcher()
-    peer = await serve(ControlPlane(storage, launcher, api_key=KEY, host="0.0.0.0").app)
-    plane = Plane(
-        Peer(peer.session, peer.url.replace("127.0.0.1", "localhost")), launcher, storage, storage.new_session()
-    )
-    assert (await plane.run())["base_url"] == "http://localhost:10000"
+    plane = await started(tmp_path, serve, host="0.0.0.0")
+    peer = Peer(plane.peer.session, plane.peer.url.replace("127.0.0.1", "localhost"))
+    assert (await attrs.evolve(plane, peer=peer).run())["base_url"] == "http://localhost:10000"

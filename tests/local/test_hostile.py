@@ -69,13 +69,48 @@ GOOD: dict[str, dict[str, Any]] = {
         "lora_rank": 8,
         "seed": 1,
         "path": "bt://loops:run7/weights/x",
+        "reuse_from_run_id": "run7",
+        "reuse_from_session_id": "s",
+        "scale_down_delay_seconds": 60,
     },
+    "/v1/loops/checkpoints/validate": {"checkpoint_path": "bt://loops:run7/sampler_weights/x", "run_id": "run7"},
     "/v1/loops/samplers": {"session_id": "s", "run_id": "run7", "model_path": "bt://loops:run7/sampler_weights/x"},
 }
 PATHS = st.sampled_from(
-    ["/operations/{}", "/v1/loops/runs/{}", "/v1/loops/samplers/{}", "/v1/loops/sessions/{}", "/{}", "/v1/models?{}={}"]
+    [
+        "/operations/{}",
+        "/deployment/{}/wake",
+        "/v1/loops/runs/{}",
+        "/v1/loops/samplers/{}",
+        "/v1/loops/sessions/{}",
+        "/v1/loops/deployments/{}",
+        "/v1/loops/deployments/{}/deactivate",
+        "/v1/loops/checkpoints/{}/files",
+        "/v1/loops/checkpoints/{}/source",
+        "/v1/teams/{}/loops/runs",
+        "/v1/models/{}/deployments/{}",
+        "/files/{}/save/{}",
+        "/files/run7/save/name?expires={}&signature={}",
+        "/{}",
+        "/v1/models?{}={}",
+    ]
 )
-QUERIES = ["/v1/loops/checkpoints", "/v1/loops/runs", "/v1/loops/capabilities", "/v1/loops/samplers", "/status"]
+QUERIES = [
+    "/v1/loops/checkpoints",
+    "/v1/loops/checkpoints/x/files",
+    "/v1/loops/runs",
+    "/v1/loops/capabilities",
+    "/v1/loops/samplers",
+    "/v1/loops/deployments",
+    "/v1/teams",
+    "/files/run7/save/name",
+    "/status",
+]
+PARAMETERS = [
+    *("run_id", "base_model", "checkpoint_path", "scope", "model", "use_case", "max_seq_len"),
+    *("page_size", "page_token", "name", "expires", "signature"),
+]
+CONTROL_PLANE = ("/v1/loops", "/v1/teams", "/v1/models/", "/files")
 
 
 class Servers:
@@ -102,7 +137,7 @@ class Servers:
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
 
     def _url(self, path: str) -> str:
-        index = 2 if path.startswith("/v1/loops") else 1 if path.startswith("/v1") else 0
+        index = 2 if path.startswith(CONTROL_PLANE) else 1 if path.startswith(("/v1", "/deployment")) else 0
         return f"http://127.0.0.1:{self._servers[index].port}{path}"
 
     def ask(self, method: str, path: str, **options: Any) -> int:
@@ -206,7 +241,7 @@ def test_no_name_in_a_path_makes_a_server_fail(servers: Servers, path: str, name
 @relaxed
 @given(
     path=st.sampled_from(QUERIES),
-    name=st.sampled_from(["run_id", "base_model", "checkpoint_path", "scope", "model", "use_case", "max_seq_len", "x"]),
+    name=st.sampled_from([*PARAMETERS, "x"]),
     value=NAMES | st.text(st.characters(codec="utf-8"), max_size=20),
 )
 def test_no_query_makes_a_server_fail(servers: Servers, path: str, name: str, value: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import re
 from typing import Any
 
 import aiohttp
@@ -30,9 +31,13 @@ def applications(storage: Storage) -> list[web.Application]:
     ]
 
 
+FILE = re.compile("/files/[^/]+/[^/]+/.+")
+
+
 def routes(app: web.Application) -> list[tuple[str, str]]:
+    """All of them, each with a path that it matches."""
     found = [(route.method, str(route.resource.canonical)) for route in app.router.routes() if route.resource]
-    return [*found, ("GET", "/nothing"), ("POST", "/")]
+    return [(method, re.sub(r"{\w+}", "x", path)) for method, path in found]
 
 
 @pytest.mark.parametrize(
@@ -41,14 +46,29 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
 )
 async def test_every_route_wants_the_key(storage: Storage, serve: Serve, authorization: str | None) -> None:
     for app in applications(storage):
-        paths = routes(app)
+        paths = [(method, path) for method, path in routes(app) if not FILE.fullmatch(path)]
         assert len(paths) > 4
+        paths += [
+            ("GET", "/nothing"),
+            ("POST", "/"),
+            ("POST", "/files/x/x/x"),
+            ("GET", "/files/x/x"),
+            ("GET", "/files"),
+        ]
         peer = await serve(app)
         for method, path in paths:
             headers = {} if authorization is None else {"Authorization": authorization}
             async with peer.session.request(method, peer.url + path, headers=headers) as response:
                 assert response.status == 401, (method, path)
                 assert KEY not in await response.text()
+
+
+async def test_files_alone_are_asked_for_without_the_key(storage: Storage, serve: Serve) -> None:
+    for app in applications(storage):
+        peer = await serve(app)
+        for method, path in routes(app):
+            async with peer.session.request(method, peer.url + path) as response:
+                assert response.status == (403 if FILE.fullmatch(path) else 401), (method, path)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "Api-Key"])

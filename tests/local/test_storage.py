@@ -114,6 +114,49 @@ def test_an_expired_checkpoint_is_not_found_and_is_swept(storage: Storage, monke
     assert not saved.folder.exists()
 
 
+def test_what_expired_is_removed_without_another_save_and_nothing_else_is(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, expired = save(storage), save(storage, attrs.evolve(PATH, name="b"), ttl=60)
+    served = save(storage, attrs.evolve(PATH, name="c"), ttl=60)
+    storage.publish(served)
+    assert expired.expires_at is not None
+    later = expired.expires_at + 1
+    unread = save(storage, attrs.evolve(PATH, name="d"), ttl=60)
+    (unread.folder / "checkpoint.json").write_text("no JSON")
+    storage.remove_expired("run7")
+    assert len(storage.checkpoints("run7")) == 3
+    monkeypatch.setattr("loops_sdk.local.storage.directory.time.time", lambda: later)
+    storage.remove_expired("run7")
+    assert storage.checkpoints("run7") == [kept]
+    assert (kept.folder.exists(), expired.folder.exists(), served.folder.exists()) == (True, False, True)
+    assert unread.folder.exists()  # nobody knows whether it has expired
+    names = {link.name for link in (storage.root / "runs" / "run7" / "sampler_weights").iterdir()}
+    assert names == {"step-1", "d"}
+
+
+def test_the_team_stays_the_same(storage: Storage) -> None:
+    assert Storage.create(storage.root).team() == storage.team()
+
+
+def test_a_checkpoint_is_found_by_its_id_and_only_while_it_is_there(storage: Storage) -> None:
+    saved = save(storage)
+    assert storage.checkpoint_by_id(saved.checkpoint.id) == saved
+    again = save(storage, version=2)
+    with pytest.raises(NotFoundError, match="not the name"):
+        storage.checkpoint_by_id(saved.checkpoint.id)
+    assert storage.checkpoint_by_id(again.checkpoint.id) == again
+
+
+def test_our_own_file_is_not_listed_and_a_folder_that_is_gone_lists_nothing(storage: Storage) -> None:
+    saved = save(storage)
+    assert [(file.name, file.size_bytes) for file in storage.files(saved)] == [("a", 1), ("b", 1)]
+    assert (saved.folder / "checkpoint.json").is_file()
+    detach_and_remove(saved.folder)
+    with pytest.raises(NotFoundError, match="replaced or removed"):
+        storage.files(saved)
+
+
 def test_the_pointer_names_the_newest_publication(storage: Storage) -> None:
     assert storage.pointer("run7") is None
     seen = set()

@@ -88,6 +88,13 @@ async def test_a_key_sent_twice_is_one_operation(trainer: Make, engine: double_e
         ("/init_trainer_server", {"lora_rank": 1025}, "lora_rank"),
         ("/init_trainer_server", {"lora_rank": 4, "lora_alpha": 0}, "lora_alpha"),
         ("/init_trainer_server", {"lora_rank": 4, "seed": -1}, "seed"),
+        ("/init_trainer_server", {"lora_rank": 4, "seed": 2**63}, "seed"),
+        ("/init_trainer_server", {"lora_rank": 4, "train_mlp": "no"}, "train_mlp"),
+        (
+            "/init_trainer_server",
+            {"lora_rank": 4, "train_attn": False, "train_mlp": False, "train_unembed": False},
+            "train_attn, train_mlp, train_unembed: expected at least one to be true",
+        ),
         ("/load_state", {}, "path"),
         ("/load_state", {"path": "base"}, "path: expected bt://loops:"),
         ("/load_state_with_optimizer", {"path": "bt://loops:run7/sampler_weights/a"}, "path: expected bt://loops:"),
@@ -292,7 +299,8 @@ async def test_starting_over_with_a_fresh_adapter(
     path = (await peer.do("/save_state", {"name": "two"}))["path"]
     await peer.do("/forward_backward", batch(1, 2))
     started = await peer.do("/init_trainer_server", {"lora_rank": 8, "lora_alpha": 16, "seed": 3})
-    assert started == {"lora_rank": 8}
+    parts = {"train_attn": True, "train_mlp": True, "train_unembed": True}
+    assert started == {"lora_rank": 8, "lora_alpha": 16, "seed": 3, **parts}
     assert engine.config == AdapterConfig(lora_rank=8, lora_alpha=16, seed=3)
     assert not engine.logits.any()
     status = (await peer.get("/status")).json
@@ -312,8 +320,14 @@ async def test_starting_over_with_a_fresh_adapter(
     (known,) = [one.checkpoint for one in storage.checkpoints("run7") if one.checkpoint.checkpoint_id == "on"]
     assert known.lora_adapter_config is not None
     assert known.lora_adapter_config["r"] == 8
-    await peer.do("/init_trainer_server", {"lora_rank": 4})
-    assert engine.config == AdapterConfig(lora_rank=4)
+    seeds = set()
+    for _ in range(2):
+        flags = {"train_attn": False, "train_mlp": True, "train_unembed": False}
+        started = await peer.do("/init_trainer_server", {"lora_rank": 4, **flags})
+        assert started == {"lora_rank": 4, "lora_alpha": 32, "seed": engine.config.seed, **flags}
+        assert engine.config == AdapterConfig(4, seed=started["seed"], **flags)
+        seeds.add(started["seed"])
+    assert len(seeds) == 2  # drawn, and told so that it can be given again
 
 
 async def test_before_the_engine_is_there_every_route_is_503(storage: Storage, serve: Serve) -> None:

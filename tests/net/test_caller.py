@@ -188,12 +188,14 @@ async def test_names_and_certificates_are_not_tried_again(
 
 
 async def test_an_unexpected_reply_names_the_call(network: Network, scripted: Any, reply: Any) -> None:
-    _, url = await scripted(reply(200, {"session": {"id": 5}}))
+    _, url = await scripted(reply(200, {"session": {"id": 5}}, **{"X-Request-Id": "req-7"}))
     with pytest.raises(
         errors.ProtocolError, match=r"unexpected reply: expected str \(got 5\) @ \$.session.id"
     ) as caught:
         await network.caller.call(GET_SESSION, f"{url}/s")
-    assert caught.value.context() == {"operation": "get_session", "url": f"{url}/s", "status": 200}
+    said = caught.value.context()
+    assert said.pop("elapsed") > 0
+    assert said == {"operation": "get_session", "url": f"{url}/s", "status": 200, "request_id": "req-7"}
 
 
 @pytest.mark.parametrize("body", ["", "OK", {"status": "healthy"}])

@@ -83,9 +83,24 @@ samplers = st.builds(
     sessions.Sampler, names, st.text(), names, times, statuses, users, maybe(names), maybe(names), maybe(instances)
 )
 
+details = st.builds(loops_sdk.EnablementDetails, st.text(), st.text(), st.text())
+models = st.builds(
+    loops_sdk.SupportedModel,
+    names,
+    counts,
+    counts,
+    st.booleans(),
+    st.booleans(),
+    maybe(st.booleans()),
+    maybe(details),
+)
+
 VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
     loops_sdk.AdamParams: st.builds(
         loops_sdk.AdamParams, st.floats(0, 10), betas, betas, st.floats(0, 1), st.floats(0, 1)
+    ),
+    loops_sdk.BasetenDeployment: st.builds(
+        loops_sdk.BasetenDeployment, st.just("https://s.example/v1"), names, names, st.just("https://api.example")
     ),
     loops_sdk.Checkpoint: st.builds(
         loops_sdk.Checkpoint,
@@ -109,6 +124,7 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
         loops_sdk.CheckpointPath, names, st.sampled_from(["weights", "sampler_weights"]), names
     ),
     loops_sdk.Datum: datums(),
+    loops_sdk.EnablementDetails: details,
     loops_sdk.EncodedTextChunk: texts,
     loops_sdk.ForwardBackwardOutput: st.builds(
         loops_sdk.ForwardBackwardOutput,
@@ -144,6 +160,8 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
         st.lists(st.text(min_size=1), max_size=2) | st.lists(st.integers(0, 10**6), max_size=2),
     ),
     loops_sdk.SaveWeightsResponse: st.builds(loops_sdk.SaveWeightsResponse, st.text(), st.text(), maybe(counts)),
+    loops_sdk.ServerCapabilities: st.builds(loops_sdk.ServerCapabilities, st.lists(models, max_size=2)),
+    loops_sdk.SupportedModel: models,
     loops_sdk.TensorData: tensors,
     loops_sdk.WandbConfig: st.builds(loops_sdk.WandbConfig, st.text(min_size=1), maybe(st.text(min_size=1))),
     sessions.Run: st.builds(

@@ -44,6 +44,13 @@ def test_the_example_data_is_there() -> None:
     assert any(path.name.endswith(".jsonl") for path in data.iterdir())
 
 
+@wheel_only
+def test_the_pages_are_there_without_what_makes_them() -> None:
+    names = {path.name for path in (resources.files("loops_sdk") / "docs").iterdir()}
+    assert {"index.md", "service.md", "training.md", "sampling.md", "types.md", "errors.md", "sync.md"} <= names
+    assert [name for name in names if not name.endswith(".md")] == []
+
+
 def test_the_command_is_there() -> None:
     command = Path(sys.executable).with_name("loops")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60, check=True)

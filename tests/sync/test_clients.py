@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent import futures
+from typing import Any
 
 import pytest
 
@@ -32,7 +34,10 @@ from loops_sdk_sync import (
     ServiceClient,
     TensorData,
     TrainingClient,
+    UnsupportedError,
     WandbConfig,
+    attach_reference_logprobs,
+    attach_reference_logprobs_async,
 )
 from loops_sdk_sync._portal import portal
 
@@ -58,8 +63,9 @@ def datum() -> Datum:
 
 
 def test_the_front_door_shows_all_that_the_core_shows() -> None:
-    assert set(loops_sdk_sync.__all__) == {*loops_sdk.__all__, "Future"}
-    for name in set(loops_sdk.__all__) - {*CLIENTS, "OperationFuture", "ComposedFuture", "ForwardBackwardFuture"}:
+    assert set(loops_sdk_sync.__all__) == {*loops_sdk.__all__, "Future", "attach_reference_logprobs"}
+    ours = {*CLIENTS, "OperationFuture", "ComposedFuture", "ForwardBackwardFuture", "attach_reference_logprobs_async"}
+    for name in set(loops_sdk.__all__) - ours:
         assert getattr(loops_sdk_sync, name) is getattr(loops_sdk, name)
 
 
@@ -99,6 +105,43 @@ def test_a_run_as_documented(training: TrainingClient, datum: Datum) -> None:
     training.health()
 
 
+def test_a_sampler_of_its_own_and_what_is_offered(training: TrainingClient) -> None:
+    with ServiceClient(reuse_from_run_id=training.run_id) as service:
+        (offered,) = service.get_server_capabilities(model=MODEL).supported_models
+        assert offered.model_name == MODEL
+        assert training.get_info().max_seq_len == offered.max_enabled_seq_len
+        sampling = service.create_sampling_client(MODEL)
+        assert isinstance(sampling, SamplingClient)
+        assert len(sampling.sample([1, 2], sampling_params=SamplingParams(max_tokens=3)).sequences) == 1
+        with pytest.raises(NotImplementedError, match=r"^model_path: "):
+            service.create_sampling_client(MODEL, "bt://loops:r/sampler_weights/a")
+
+
+def test_a_local_client_attaches_to_the_same_trainer(training: TrainingClient, datum: Datum) -> None:
+    trainer_url = training._core._channel.url
+    found = re.search(r" at (http://[^ ,]+)", repr(training.save_weights_and_get_sampling_client("here").result(60.0)))
+    sampler_url = found[1] if found else None
+    with ServiceClient.local(trainer_url=trainer_url, sampler_url=sampler_url) as local:
+        assert isinstance(local, ServiceClient)
+        with pytest.raises(InvalidInputError, match=r"^rank: asked for 32, but the trainer .* has 4"):
+            local.create_lora_training_client(MODEL)
+        attached = local.create_lora_training_client(MODEL, rank=4)
+        assert attached.run_id == training.run_id
+        assert attached.get_info() == training.get_info()
+        step = attached.policy_version
+        attached.forward_backward([datum])
+        assert attached.optim_step(ADAM).result(timeout=60.0).metrics["step"] == step + 1 == training.policy_version
+        pinned = attached.save_weights_and_get_sampling_client("local").result(timeout=60.0)
+        assert (pinned.sample([1, 2]).policy_version or 0) >= step + 1
+        assert local.create_sampling_client(MODEL).sample([1, 2]).sequences
+        path = attached.save_state("local").result(timeout=60.0).path
+        assert local.create_training_client_from_state_with_optimizer(path).policy_version == step + 1
+        with pytest.raises(UnsupportedError, match="there is no control plane"):
+            local.list_checkpoints("r")
+        with pytest.raises(loops_sdk_sync.LoopsError, match=r"^session_id: there is no session"):
+            _ = local.session_id
+
+
 def test_training_goes_on_in_another_run(training: TrainingClient, datum: Datum) -> None:
     training.forward_backward([datum])
     step = int(training.optim_step(ADAM).result(timeout=60.0).metrics["step"])
@@ -110,6 +153,56 @@ def test_training_goes_on_in_another_run(training: TrainingClient, datum: Datum)
         assert resumed.policy_version == step
         assert resumed.load_state(path).result(timeout=60.0).path == path
         assert resumed.last_policy_version == 0
+
+
+def squared(data: list[Datum], logprobs: list[Any]) -> tuple[float, list[Any], dict[str, float]]:
+    """A loss with its gradient by hand, for engines without torch."""
+    return (
+        sum(float((values**2).sum()) for values in logprobs),
+        [2 * values for values in logprobs],
+        {"datums": len(data)},
+    )
+
+
+def test_a_loss_of_ones_own(training: TrainingClient, datum: Datum) -> None:
+    start = training.policy_version
+    passes = []
+    for _ in range(3):
+        passes.append(training.forward_backward_custom([datum], squared, autograd=False))
+        training.optim_step(ADAM)
+    results = [passed.result(timeout=60.0) for passed in passes]
+    assert results[0].loss > results[1].loss > results[2].loss > 0
+    assert results[0].metrics["datums"] == 1.0
+    assert training.policy_version == start + 3
+    later = asyncio.run(_accepted(training, datum))
+    assert later.result(timeout=60.0).loss < results[2].loss
+
+
+async def _accepted(training: TrainingClient, datum: Datum) -> Future[loops_sdk.ForwardBackwardOutput]:
+    return await training.forward_backward_custom_async([datum], squared, autograd=False)
+
+
+def test_a_loss_that_calls_its_own_trainer_is_told_so(training: TrainingClient, datum: Datum) -> None:
+    def loss_fn(data: list[Datum], _logprobs: list[Any]) -> Any:
+        return training.forward(data).result(timeout=20.0)
+
+    with pytest.raises(loops_sdk.LoopsError, match="the loss function calls the trainer that waits for it"):
+        training.forward_backward_custom([datum], loss_fn, autograd=False)
+    training.forward([datum]).result(timeout=60.0)
+
+
+def test_reference_logprobs_in_both_forms(training: TrainingClient, datum: Datum) -> None:
+    sampling = training.save_weights_and_get_sampling_client("reference").result(timeout=60.0)
+    (of_sampler,) = attach_reference_logprobs([datum], sampling)
+    (of_trainer,) = asyncio.run(attach_reference_logprobs_async([datum], training))
+    logprobs = of_sampler.loss_fn_inputs["reference_logprobs"]
+    assert logprobs.tolist() == pytest.approx(of_trainer.loss_fn_inputs["reference_logprobs"].tolist(), abs=1e-5)
+    assert logprobs.tolist() == pytest.approx(
+        training.forward([datum]).result(timeout=60.0).loss_fn_outputs[0]["logprobs"].tolist(), abs=1e-5
+    )
+    for wrong in (training._core, "training"):
+        with pytest.raises(InvalidInputError, match="expected SamplingClient or TrainingClient of loops_sdk_sync"):
+            attach_reference_logprobs([datum], wrong)  # type: ignore[arg-type]
 
 
 def test_the_same_on_any_event_loop(training: TrainingClient, datum: Datum) -> None:

@@ -81,6 +81,35 @@ def test_a_tensor_keeps_its_declared_type() -> None:
     assert Datum([1, 2], {"weights": given}).loss_fn_inputs["weights"] is given
 
 
+HELD: list[Callable[[list[float]], Any]] = [
+    list,
+    tuple,
+    np.array,
+    lambda values: np.array(values, dtype=np.float16),
+    lambda values: np.array(values, dtype=np.longdouble),
+    torch.tensor,
+    lambda values: torch.tensor(values, dtype=torch.bfloat16),
+    lambda values: torch.tensor(values, dtype=torch.float64, requires_grad=True),
+    lambda values: [torch.tensor(value, dtype=torch.bfloat16, requires_grad=True) for value in values],
+    TensorData,
+]
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_whatever_holds_the_numbers(held: Callable[[list[float]], Any]) -> None:
+    numbers: dict[str, list[float]] = {"logprobs": [-0.5, -2.0], "advantages": [1.0, -1.5], "mask": [1.0, 0.0]}
+    plain = Datum([1, 2], {"target_tokens": [2, -100], **numbers})
+    assert Datum([1, 2], {"target_tokens": [2, -100], **{name: held(n) for name, n in numbers.items()}}) == plain
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32", "uint64", "float32"])
+def test_targets_and_tokens_of_any_whole_type(dtype: str) -> None:
+    ones = np.ones(2, dtype=dtype)
+    assert Datum(ones, {"target_tokens": ones}) == Datum([1, 1], {"target_tokens": [1, 1]})
+    tensor = torch.from_numpy(ones)
+    assert Datum(tensor, {"target_tokens": list(tensor)}) == Datum([1, 1], {"target_tokens": [1, 1]})
+
+
 def test_a_datum_is_a_value() -> None:
     one = Datum([1, 2], {"target_tokens": [2, 3]})
     assert one == Datum(ModelInput.from_ints((1, 2)), {"target_tokens": np.array([2, 3])})
@@ -119,6 +148,22 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "length": (
         lambda: Datum([1, 2], {"weights": [1.0]}),
         r"^loss_fn_inputs\['weights'\]: has 1 values, but model_input has 2 positions$",
+    ),
+    "single number": (
+        lambda: Datum([1], {"weights": 1.0}),
+        r"^loss_fn_inputs\['weights'\]: expected one value per position, got a single number$",
+    ),
+    "length of torch": (
+        lambda: Datum(torch.tensor([1, 2]), {"weights": torch.ones(3, requires_grad=True)}),
+        r"^loss_fn_inputs\['weights'\]: has 3 values, but model_input has 2 positions$",
+    ),
+    "length beside an image": (
+        lambda: Datum(ModelInput((ImageChunk(PIXEL, 3), EncodedTextChunk([1]))), {"target_tokens": [2]}),
+        r"^loss_fn_inputs\['target_tokens'\]: has 1 values, but model_input has 4 positions$",
+    ),
+    "length of rows": (
+        lambda: Datum([1, 2], {"teacher": [[0.1, 0.2]]}),
+        r"^loss_fn_inputs\['teacher'\]: has 1 values, but model_input has 2 positions$",
     ),
     "tensor": (
         lambda: Datum([1], {"target_tokens": [0.5]}),

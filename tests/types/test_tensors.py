@@ -53,6 +53,58 @@ def test_a_list_of_torch_scalars() -> None:
     assert TensorData([torch.tensor(1), torch.tensor(2)]) == TensorData([1, 2])
 
 
+TENSORS: dict[str, Callable[[float], torch.Tensor]] = {
+    "plain": torch.tensor,
+    "bfloat16": lambda value: torch.tensor(value, dtype=torch.bfloat16),
+    "with a gradient": lambda value: torch.tensor(value, requires_grad=True) * 1,
+    "a parameter": lambda value: torch.nn.Parameter(torch.tensor(value)),
+    "negated by a flag": lambda value: torch._neg_view(torch.tensor(-value)),
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_lists_of_torch_tensors(kind: str) -> None:
+    one, two = TENSORS[kind](0.5), TENSORS[kind](-2.0)
+    assert TensorData([one, two]) == TensorData([0.5, -2.0])
+    assert TensorData((one, 3, 4.0)) == TensorData([0.5, 3.0, 4.0])
+    assert TensorData([[one, two], (two, 1)]) == TensorData([[0.5, -2.0], [-2.0, 1.0]])
+    assert TensorData([torch.stack([one, two]), torch.stack([two, two])]) == TensorData([[0.5, -2.0], [-2.0, -2.0]])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bfloat16])
+def test_tensors_on_a_gpu(dtype: torch.dtype) -> None:
+    tensor = torch.tensor([1, 2], dtype=dtype, device="cuda")
+    assert TensorData(tensor).tolist() == TensorData(list(tensor)).tolist() == [1, 2]
+
+
+ODD_ARRAYS = {
+    "numpy scalars": ([np.float16(1), np.int8(2), 3], [1.0, 2.0, 3.0]),
+    "numpy rows": ([np.array([1, 2]), np.array([3, 4])], [[1, 2], [3, 4]]),
+    "big-endian": (np.array([1, 2], dtype=">i4"), [1, 2]),
+    "with a stride": (np.arange(6)[::2], [0, 2, 4]),
+    "backwards": (np.arange(3)[::-1], [2, 1, 0]),
+    "read-only, without memory of its own": (np.broadcast_to(np.float32(1.5), 3), [1.5, 1.5, 1.5]),
+    "long double": (np.array([1.5], dtype=np.longdouble), [1.5]),
+    "expanded torch": (torch.tensor(1.5).expand(3), [1.5, 1.5, 1.5]),
+    "transposed torch": (torch.tensor([[1, 2], [3, 4]]).T, [[1, 3], [2, 4]]),
+    "inference torch": (torch.inference_mode()(lambda: torch.ones(2))(), [1.0, 1.0]),
+    "bools and numbers": ([True, 2], [1, 2]),
+    "deep tuples": ((((1,), (2,)),), [[[1], [2]]]),
+    "no columns": ([[], []], [[], []]),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ARRAYS)
+def test_odd_memory(kind: str) -> None:
+    given, wanted = ODD_ARRAYS[kind]
+    tensor = TensorData(given)
+    assert tensor == TensorData(wanted)
+    assert tensor.tolist() == wanted
+    assert tensor.data.flags.c_contiguous
+    assert tensor.data.dtype == np.dtype(tensor.dtype)
+
+
 def test_a_scalar_and_empty_ones() -> None:
     assert (TensorData(3).shape, len(TensorData(3)), TensorData(3).tolist()) == ((), 1, 3)
     assert (TensorData([]).dtype, TensorData([]).shape) == ("int64", (0,))
@@ -77,6 +129,18 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "long": (lambda: TensorData(["x" * 99]), r"^data: .* got list \['x{55}\.\.\.$"),
     "complex numpy": (lambda: TensorData(np.array([1j])), r"^data: expected integers or floats, got ndarray"),
     "complex torch": (lambda: TensorData(torch.tensor([1j])), r"^data: expected integers or floats, got Tensor"),
+    "ragged tensors": (lambda: TensorData([torch.ones(2), torch.ones(3)]), r"^data: expected numbers in a regular"),
+    "ragged gradients": (
+        lambda: TensorData([torch.ones(2, requires_grad=True), torch.ones(3)]),
+        r"^data: expected numbers in a regular shape, got list",
+    ),
+    "masked": (
+        lambda: TensorData(np.ma.array([1, 2], mask=[0, 1])),
+        r"^data: expected plain numbers, got a masked array; fill it first$",
+    ),
+    "none among numbers": (lambda: TensorData([1, None]), r"^data: expected integers or floats, got list \[1, None\]$"),
+    "generator": (lambda: TensorData(iter([1])), r"^data: expected integers or floats, got list_iterator"),
+    "set": (lambda: TensorData({1, 2}), r"^data: expected integers or floats, got set \{1, 2\}$"),
     "sparse": (lambda: TensorData(torch.eye(2).to_sparse()), r"^data: expected numbers in a regular shape, got Tensor"),
     "meta": (lambda: TensorData(torch.empty(2, device="meta")), r"^data: expected numbers in a regular shape, got"),
     "uint64": (lambda: TensorData([2**63]), r"^data: 9223372036854775808 does not fit into int64$"),

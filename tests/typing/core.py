@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from loops_sdk import (
     AdamParams,
     Checkpoint,
+    CheckpointFilesResponse,
     ComposedFuture,
+    CustomArrayLoss,
+    CustomLoss,
     Datum,
     ForwardBackwardFuture,
     ForwardBackwardOutput,
@@ -30,10 +35,12 @@ from loops_sdk import (
     SamplingClient,
     SamplingParams,
     SaveWeightsResponse,
+    ServerCapabilities,
     ServiceClient,
     TensorData,
     TrainingClient,
     WandbConfig,
+    attach_reference_logprobs_async,
     from_dict,
     to_dict,
 )
@@ -45,12 +52,20 @@ async def service() -> None:
         assert_type(client, ServiceClient)
         assert_type(client.session_id, str)
         training = await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, max_seq_len=512)
+        await client.create_lora_training_client_async("m", lora_alpha=16, train_attn=True, train_mlp=None)
         assert_type(training, TrainingClient)
         await client.create_lora_training_client_async("m", 16, 7, 600.0, 3600.0, WandbConfig("project", "run"))
         resumed = await client.create_training_client_from_state_async("p", 600.0, 3600.0, name="n", with_sampler=True)
         assert_type(resumed, TrainingClient)
         assert_type(await client.create_training_client_from_state_with_optimizer_async("p"), TrainingClient)
         assert_type(await client.list_checkpoints_async("r1"), list[Checkpoint])
+        assert_type(await client.create_sampling_client_async("m", None, timeout=1.0, replicas=2), SamplingClient)
+        assert_type(await client.get_server_capabilities_async("m", "rl", 512), ServerCapabilities)
+        archive = await client.get_checkpoint_archive_url_async("id", page_token=3)
+        assert_type(archive.next_page_token, int | None)
+    ServiceClient(reuse_from_session_id="s", team="t", api_key=lambda: "k")
+    async with ServiceClient.local(trainer_url="http://t") as local:
+        assert_type(local, ServiceClient)
 
 
 def observe(event: Event) -> None:
@@ -87,6 +102,46 @@ async def training(client: TrainingClient) -> None:
     assert_type(client.last_policy_version, int | None)
 
 
+def dpo(data: list[Datum], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+    return torch.stack([values.sum() for values in logprobs]).sum(), {"datums": len(data)}
+
+
+def by_hand(
+    data: list[Datum], logprobs: list[NDArray[np.float32]]
+) -> tuple[float, list[NDArray[np.float64]], dict[str, float]]:
+    return 1.0, [values.astype(np.float64) for values in logprobs], {}
+
+
+def without_a_result(data: list[Datum], logprobs: list[torch.Tensor]) -> None: ...
+
+
+def without_metrics(data: list[Datum], logprobs: list[torch.Tensor]) -> torch.Tensor:
+    return logprobs[0].sum()
+
+
+async def custom(client: TrainingClient, sampler: SamplingClient, data: list[Datum]) -> None:
+    torch_loss: CustomLoss = dpo
+    array_loss: CustomArrayLoss = by_hand
+    assert_type(await client.forward_backward_custom_async(data, torch_loss), ForwardBackwardFuture)
+    assert_type(await client.forward_backward_custom_async(tuple(data), dpo, autograd=True), ForwardBackwardFuture)
+    assert_type(await client.forward_backward_custom_async(data, array_loss, autograd=False), ForwardBackwardFuture)
+    assert_type(await attach_reference_logprobs_async(data, sampler), list[Datum])
+    assert_type(await attach_reference_logprobs_async(data, client), list[Datum])
+    await client.init_trainer_server_async(
+        8, lora_alpha=16, seed=1, train_attn=True, train_mlp=None, train_unembed=False
+    )
+    assert_type(await client.get_checkpoint_archive_url_async("id", 10, page_token=10), CheckpointFilesResponse)
+
+
+async def wrong_custom(client: TrainingClient, data: list[Datum]) -> None:
+    await client.forward_backward_custom_async(data, "ppo")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.forward_backward_custom_async(data, without_a_result)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.forward_backward_custom_async(data, without_metrics)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.forward_backward_custom_async(data, dpo, False)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await attach_reference_logprobs_async(data, "m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.init_trainer_server_async(8, 16)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 async def sampling(client: SamplingClient) -> None:
     params = SamplingParams(max_tokens=8, stop="END")
     result = await client.sample_async([1, 2], 2, params, include_prompt_logprobs=True, topk_prompt_logprobs=3)
@@ -108,9 +163,16 @@ def values(result: ForwardBackwardOutput) -> None:
 async def wrong(service: ServiceClient, training: TrainingClient, sampling: SamplingClient) -> None:
     ServiceClient(key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ServiceClient("project", "k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ServiceClient(reuse_from_run_id=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ServiceClient(api_key=lambda: 3)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    ServiceClient.local()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ServiceClient.local(trainer_url="http://t", team="t")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await service.create_sampling_client_async("m", rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await service.get_server_capabilities_async(max_seq_len="512")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ServiceClient(observers=[print, 5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     service.session_id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     await service.create_lora_training_client_async("m", rank=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await service.create_lora_training_client_async("m", train_mlp="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await service.create_lora_training_client_async("m", wandb_config={"project": "p"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     WandbConfig()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     JsonlObserver(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -30,7 +30,9 @@ class Deployed(Protocol):
 
     @property
     def idle(self) -> float:
-        """Seconds since a client last asked anything of it, give or take a few; since its start when none has."""
+        """Seconds since a client last asked anything of it, never less, at most five more; since it was given something
+        to serve when none has.
+        """
         ...
 
 
@@ -62,6 +64,15 @@ class Launcher(Protocol):
         Raises:
             Full: as many are running as may.
             LoopsError: it cannot be started.
+        """
+        ...
+
+    async def reassign(self, deployed: Deployed, serve: str) -> None:
+        """Have a ready trainer serve another recorded run, or a sampler its own record anew, without loading the base
+        model again. Returns when it listens, at another port than before; it becomes ready later.
+
+        Raises:
+            LoopsError: it would not let go of what it was doing, or is gone.
         """
         ...
 

@@ -1,29 +1,38 @@
-"""`Registry`: which runs and samplers exist, who serves them, and what may be asked for. It knows no HTTP.
+"""`Registry`: which runs and samplers exist and who serves them. It knows no HTTP.
 
-Records outlive the deployment, in its data directory; who serves them does not.
+Records outlive the deployment, in its data directory; who serves them does not. A run or sampler is shown to nobody
+until its create is answered: whoever lost the answer then finds it whole in the list.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import attrs
 
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
-from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
-from loops_sdk.local.control_plane.launcher import Deployed, Full, Launcher
-from loops_sdk.local.engine import MOST_RANK
-from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage, new_id
-from loops_sdk.types import CheckpointPath
+from loops_sdk.errors import BadRequestError, InvalidInputError, LoopsError, NotFoundError
+from loops_sdk.local.control_plane.idleness import Served, overdue, to_make_room
+from loops_sdk.local.control_plane.launcher import Launcher
+from loops_sdk.local.control_plane.requests import (
+    check_paired,
+    check_run,
+    check_sampler,
+    checkpoint_path,
+    paired_record,
+    run_record,
+    sampler_record,
+)
+from loops_sdk.local.control_plane.servers import Servers
+from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage
 
 __all__ = ["Registry"]
-
-_RANK = 64
-_MOST_SEED = 2**63 - 1
-#: When the machine is full, a run or sampler of which nobody has asked anything for this many seconds gives way.
-_GIVES_WAY_AFTER = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +43,44 @@ class Registry:
     def __init__(self, storage: Storage, launcher: Launcher) -> None:
         self.storage = storage
         self.launcher = launcher
-        self._trainers: dict[str, Deployed] = {}
-        self._samplers: dict[str, Deployed] = {}
+        self._servers = Servers(launcher, self._end_the_idlest)
+        self._hidden: set[str] = set()
+        self._with_delay: set[str] = set()
+        self._pairing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # ------------------------------------------------------------ what there is
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, newest first."""
+        return [run for run in self.storage.runs() if run.id not in self._hidden]
+
+    def samplers(self) -> list[SamplerRecord]:
+        """All samplers, newest first."""
+        return [sampler for sampler in self.storage.samplers() if sampler.id not in self._hidden]
+
+    def sampler_of(self, run_id: str) -> SamplerRecord | None:
+        """The newest sampler that is paired with a run."""
+        return next((sampler for sampler in self.samplers() if sampler.run_id == run_id), None)
+
+    def port(self, record: RunRecord | SamplerRecord) -> int | None:
+        """Where the run's trainer or the sampler listens; `None` when nobody serves it."""
+        return None if record.id in self._hidden else self._servers.port(record.id)
+
+    def trainer_state(self, run: RunRecord) -> str:
+        """The state of the run's deployment, as the control plane calls it."""
+        names = {"starting": "DEPLOYING", "ready": "RUNNING", "failed": "FAILED"}
+        return names.get(self._servers.state(run.id), run.ended_as or "STOPPED")
+
+    def sampler_state(self, sampler: SamplerRecord) -> str:
+        """The sampler's state, as the control plane calls it."""
+        names = {"starting": "LOADING_MODEL", "ready": "ACTIVE", "failed": "FAILED", "stopped": "INACTIVE"}
+        return names["starting" if sampler.id in self._hidden else self._servers.state(sampler.id)]
 
     # ------------------------------------------------------------ runs
 
     async def create_run(self, body: CreateRunBody, *, with_sampler: bool) -> RunRecord:
-        """Record a run and launch its trainer, and its sampler if wanted.
+        """Record a run and find it a trainer, and a sampler if wanted: those of a run that is to be reused where that
+        can be done, else new ones.
 
         Raises:
             InvalidInputError, NotFoundError: a field is wrong; nothing was made.
@@ -48,36 +88,73 @@ class Registry:
         """
         self._require_session(body.session_id)
         self._check_model(body.base_model)
-        _check_run(body, self.launcher.max_seq_len)
+        check_run(body, self.launcher.max_seq_len)
         if body.path is not None:
-            self._require_checkpoint("path", body.path, "weights")
-        run = _run_record(body)
-        self.storage.write_run(run)
-        try:
-            self._trainers[run.id] = await self._launched(self.launcher.launch_trainer, run.id)
-            if with_sampler:
-                await self._launch_sampler(self._paired(run, body.max_seq_len))
-        except BaseException:
-            await self.end_run(run.id)
-            raise
-        return run
+            self.storage.checkpoint(checkpoint_path("path", body.path, "weights"))
+        run, old = run_record(body), self._to_reuse(body)
+        with self._unseen(run.id):
+            self.storage.write_run(run)
+            try:
+                if old is None or not await self._take_over(old, run):
+                    await self._servers.launch_trainer(run.id)
+                if with_sampler and self.sampler_of(run.id) is None:
+                    await self._launch_sampler(paired_record(run, body.max_seq_len))
+            except BaseException:
+                await self.end_run(run.id, ended_as="FAILED")
+                raise
+        if run.scale_down_delay_seconds is not None:
+            self._with_delay.add(run.id)
+        return self.storage.run(run.id)
 
-    async def end_run(self, run_id: str) -> RunRecord:
+    async def end_run(self, run_id: str, *, ended_as: str = "STOPPED") -> RunRecord:
         """Stop the run's trainer and its paired sampler; its checkpoints stay."""
         run = self.storage.run(run_id)
+        self._with_delay.discard(run_id)
         if run.ended_at is None:
-            run = attrs.evolve(run, ended_at=datetime.now(UTC))
+            run = attrs.evolve(run, ended_at=datetime.now(UTC), ended_as=ended_as)
             self.storage.write_run(run)
-        sampler = self.sampler_of(run_id)
-        for deployed in (self._trainers.get(run_id), self._samplers.get(sampler.id) if sampler else None):
-            if deployed is not None:
-                await self.launcher.stop(deployed)
+        await self._servers.stop(run_id)
+        if (sampler := self.sampler_of(run_id)) is not None:
+            await self._servers.stop(sampler.id)
         return run
 
-    def trainer(self, run: RunRecord) -> Deployed | None:
-        """Who serves the run; `None` when nobody does."""
-        deployed = self._trainers.get(run.id)
-        return deployed if deployed and deployed.state in ("starting", "ready") else None
+    # ------------------------------------------------------------ reuse
+
+    def _to_reuse(self, body: CreateRunBody) -> RunRecord | None:
+        """The newest run of those named whose trainer can be taken over. The run id is the newer form and wins."""
+        if body.reuse_from_run_id is not None:
+            named = [run for run in self.runs() if run.id == body.reuse_from_run_id]
+        else:
+            named = [run for run in self.runs() if run.session_id == body.reuse_from_session_id]
+        alone = body.replicas in (None, 1)
+        return next((run for run in named if alone and self._servers.state(run.id) == "ready"), None)
+
+    async def _take_over(self, old: RunRecord, run: RunRecord) -> bool:
+        """Give a run's trainer and sampler to a new one, and end it; says whether the new one has a trainer now."""
+        try:
+            await self._servers.hand_over(old.id, run.id)
+            self.storage.write_run(attrs.evolve(run, deployment_id=old.deployment_id))
+            sampler = self.sampler_of(old.id)
+            if sampler is not None and self._servers.state(sampler.id) == "ready":
+                await self._take_over_sampler(sampler, run)
+            return True
+        except LoopsError as error:
+            _log.warning("run %s cannot take over the trainer of %s and gets another: %s", run.id, old.id, error)
+            await self._servers.stop(run.id)
+            return False
+        finally:
+            await self.end_run(old.id)
+
+    async def _take_over_sampler(self, sampler: SamplerRecord, run: RunRecord) -> None:
+        """One that does not take to it stays with the run that had it."""
+        with self._unseen(sampler.id):
+            moved = attrs.evolve(sampler, session_id=run.session_id, run_id=run.id, max_seq_len=run.max_seq_len)
+            self.storage.write_sampler(moved)
+            try:
+                await self._servers.hand_over(sampler.id, sampler.id)
+            except LoopsError as error:
+                _log.warning("run %s cannot take over sampler %s: %s", run.id, sampler.id, error)
+                self.storage.write_sampler(sampler)
 
     # ------------------------------------------------------------ samplers
 
@@ -89,28 +166,39 @@ class Registry:
             LoopsError: it cannot be launched, or the run has ended.
         """
         self._require_session(body.session_id)
-        _check_sampler(body, self.launcher.max_seq_len)
+        check_sampler(body, self.launcher.max_seq_len)
         if body.base_model is not None:
             self._check_model(body.base_model)
         if body.model_path is not None:
-            self._require_checkpoint("model_path", body.model_path, "sampler_weights")
+            self.storage.checkpoint(checkpoint_path("model_path", body.model_path, "sampler_weights"))
         if body.run_id is None:
-            return await self._launch_sampler(_sampler_record(body, self.launcher.base_model))
+            return await self._launch_sampler(sampler_record(body, self.launcher.base_model))
         run = self.storage.run(body.run_id)
-        if self.trainer(run) is None:
-            raise BadRequestError(f"run {run.id!r} has ended; it gets no sampler any more", status=409)
-        existing = self.sampler_of(run.id)
-        if existing is not None and self.sampler_state(existing) in ("LOADING_MODEL", "ACTIVE"):
-            return existing
-        return await self._launch_sampler(self._paired(run, body.max_seq_length))
+        check_paired(body, run)
+        async with self._pairing[run.id]:
+            return await self._paired(run, body.max_seq_length)
 
-    def _paired(self, run: RunRecord, max_seq_len: int | None) -> SamplerRecord:
-        body = CreateSamplerBody(run.session_id, run_id=run.id, max_seq_length=max_seq_len)
-        return _sampler_record(body, run.base_model)
+    async def _paired(self, run: RunRecord, max_seq_len: int | None) -> SamplerRecord:
+        self._require_trainer(run)
+        existing = self.sampler_of(run.id)
+        if existing is not None and self.port(existing) is not None:
+            return existing
+        made = await self._launch_sampler(paired_record(run, max_seq_len))
+        try:
+            self._require_trainer(run)
+        except BadRequestError:  # ended in the meantime, when nobody knew of this sampler
+            await self._servers.stop(made.id)
+            raise
+        return made
+
+    def _require_trainer(self, run: RunRecord) -> None:
+        if self.port(run) is None:
+            raise BadRequestError(f"run {run.id!r} has ended; it gets no sampler any more", status=409)
 
     async def _launch_sampler(self, sampler: SamplerRecord) -> SamplerRecord:
-        self.storage.write_sampler(sampler)
-        self._samplers[sampler.id] = await self._launched(self.launcher.launch_sampler, sampler.id)
+        with self._unseen(sampler.id):
+            self.storage.write_sampler(sampler)
+            await self._servers.launch_sampler(sampler.id)
         return sampler
 
     async def end_sampler(self, sampler_id: str) -> SamplerRecord:
@@ -123,55 +211,49 @@ class Registry:
         if sampler.run_id is not None:
             text = f"sampler {sampler_id!r} is paired with run {sampler.run_id!r}; deactivate the run instead"
             raise BadRequestError(text, status=409)
-        if (deployed := self._samplers.get(sampler_id)) is not None:
-            await self.launcher.stop(deployed)
+        await self._servers.stop(sampler_id)
         return sampler
 
-    def sampler_of(self, run_id: str) -> SamplerRecord | None:
-        """The newest sampler that is paired with a run."""
-        return next((sampler for sampler in self.storage.samplers() if sampler.run_id == run_id), None)
+    @contextmanager
+    def _unseen(self, name: str) -> Iterator[None]:
+        self._hidden.add(name)
+        try:
+            yield
+        finally:
+            self._hidden.discard(name)
 
-    def sampler_port(self, sampler: SamplerRecord) -> int | None:
-        """Where it listens; `None` when it does not."""
-        deployed = self._samplers.get(sampler.id)
-        return deployed.port if deployed and deployed.state in ("starting", "ready") else None
+    # ------------------------------------------------------------ idleness
 
-    def sampler_state(self, sampler: SamplerRecord) -> str:
-        """The name of its state as the control plane reports it."""
-        deployed = self._samplers.get(sampler.id)
-        names = {"starting": "LOADING_MODEL", "ready": "ACTIVE", "failed": "FAILED", "stopped": "INACTIVE"}
-        return "INACTIVE" if deployed is None else names[deployed.state]
+    async def end_the_overdue(self) -> None:
+        """End the runs of which nobody has asked anything for as long as they were given."""
+        # One at a time: ending takes time, in which others wake. Runs without a delay are not worth a look at the disk.
+        while self._with_delay and (late := overdue(self._served())) is not None:
+            _log.info("run %s, idle for %.0f s, is ended as its scale_down_delay_seconds says", late.name, late.idle)
+            await late.end()
 
-    # ------------------------------------------------------------ room on the machine
-
-    async def _launched(self, launch: Callable[[str], Awaitable[Deployed]], name: str) -> Deployed:
-        while True:
-            try:
-                return await launch(name)
-            except Full:
-                if not await self._end_the_idlest():
-                    raise
+    async def remove_expired(self) -> None:
+        """Remove expired checkpoints of runs that have ended; a trainer that is there removes its own."""
+        for run in self.runs():
+            if self.port(run) is None:
+                await asyncio.to_thread(self.storage.remove_expired, run.id)
 
     async def _end_the_idlest(self) -> bool:
-        """End the run, or the sampler of its own, that has been idle longest; its checkpoints stay.
-
-        Scripts end without a word, so what they left running must not keep the next one out.
-        """
-        ends: list[tuple[float, str, Callable[[str], Awaitable[object]]]] = []
-        for run in self.storage.runs():
-            if (trainer := self.trainer(run)) is not None:
-                paired = self.sampler_of(run.id)
-                served_by = (trainer, self._samplers.get(paired.id) if paired else None)
-                ends.append((min(one.idle for one in served_by if one is not None), run.id, self.end_run))
-        for sampler in self.storage.samplers():
-            if sampler.run_id is None and self.sampler_port(sampler) is not None:
-                ends.append((self._samplers[sampler.id].idle, sampler.id, self.end_sampler))
-        idle, name, end = max(ends, key=lambda one: one[0], default=(0.0, "", self.end_run))
-        if idle < _GIVES_WAY_AFTER:
+        if (idlest := to_make_room(self._served())) is None:
             return False
-        _log.warning("%s, idle for %.0f s, is ended to make room; its checkpoints stay", name, idle)
-        await end(name)
+        _log.warning("%s, idle for %.0f s, is ended to make room; its checkpoints stay", idlest.name, idlest.idle)
+        await idlest.end()
         return True
+
+    def _served(self) -> Iterator[Served]:
+        for run in self.runs():
+            if self.port(run) is not None:
+                sampler = self.sampler_of(run.id)
+                idle = self._servers.idle(run.id, *([sampler.id] if sampler else []))
+                end = partial(self.end_run, run.id, ended_as="SCALED_TO_ZERO")
+                yield Served(run.id, idle, run.scale_down_delay_seconds, end)
+        for record in self.samplers():
+            if record.run_id is None and self.port(record) is not None:
+                yield Served(record.id, self._servers.idle(record.id), None, partial(self.end_sampler, record.id))
 
     # ------------------------------------------------------------ what may be asked for
 
@@ -183,66 +265,3 @@ class Registry:
         served = self.launcher.base_model
         if base_model != served:
             raise InvalidInputError(f"base_model: this deployment was started with {served!r}, got {base_model!r}")
-
-    def _require_checkpoint(self, argument: str, path: str, kind: str) -> None:
-        parsed = CheckpointPath.parse(path, argument)
-        if parsed.kind != kind:
-            raise InvalidInputError(f"{argument}: expected bt://loops:<run_id>/{kind}/<name>, got {path!r}")
-        self.storage.checkpoint(parsed)
-
-
-def _check_run(body: CreateRunBody, max_seq_len: int) -> None:
-    if body.name is not None and not 1 <= len(body.name) <= 255:
-        raise InvalidInputError(f"name: expected 1 to 255 characters, got {len(body.name)}")
-    _check_range("max_seq_len", body.max_seq_len, 1, max_seq_len)
-    _check_range("lora_rank", body.lora_rank, 1, MOST_RANK)
-    _check_range("seed", body.seed, 0, _MOST_SEED)
-    _check_range("scale_down_delay_seconds", body.scale_down_delay_seconds, 1, 3600)
-    _check_range("replicas", body.replicas, 1, None)
-    _check_range("sampler_num_replicas", body.sampler_num_replicas, 1, None)
-    _check_availability(body.availability_model)
-
-
-def _check_sampler(body: CreateSamplerBody, max_seq_len: int) -> None:
-    if body.base_model is None and body.run_id is None and body.model_path is None:
-        raise InvalidInputError("base_model: a standalone sampler needs base_model or model_path")
-    _check_range("max_seq_length", body.max_seq_length, 1, max_seq_len)
-    _check_range("num_replicas", body.num_replicas, 1, None)
-    _check_availability(body.availability_model)
-
-
-def _check_range(name: str, value: int | None, low: int, high: int | None) -> None:
-    if value is not None and (value < low or (high is not None and value > high)):
-        bounds = f">= {low}" if high is None else f"from {low} to {high}"
-        raise InvalidInputError(f"{name}: expected a whole number {bounds}, got {value}")
-
-
-def _check_availability(value: str | None) -> None:
-    if value not in (None, "dedicated", "spot"):
-        raise InvalidInputError(f"availability_model: expected 'dedicated' or 'spot', got {value!r}")
-
-
-def _run_record(body: CreateRunBody) -> RunRecord:
-    return RunRecord(
-        id=new_id(7),
-        session_id=body.session_id,
-        name=body.name or body.base_model,
-        base_model=body.base_model,
-        created_at=datetime.now(UTC),
-        lora_rank=body.lora_rank or _RANK,
-        seed=body.seed,
-        max_seq_len=body.max_seq_len,
-        load_from=body.path,
-    )
-
-
-def _sampler_record(body: CreateSamplerBody, base_model: str) -> SamplerRecord:
-    return SamplerRecord(
-        id=new_id(7),
-        session_id=body.session_id,
-        base_model=base_model,
-        created_at=datetime.now(UTC),
-        run_id=body.run_id,
-        model_path=body.model_path,
-        max_seq_len=body.max_seq_length,
-    )

@@ -1,37 +1,41 @@
-"""The control plane's routes, and how its records look to clients.
+"""The control plane's server: sessions, teams, capabilities, and where everything else is answered.
 
-Fields that only a cluster can honour (replicas, availability, scale-down, reuse) are checked and otherwise play no
-part: there is one machine, and it is always up.
+Whatever is made belongs to the one team there is, whether a call names it or not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-import attrs
 from aiohttp import web
 
 from loops_sdk._wire import endpoints
-from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
-from loops_sdk._wire.codec import encode
+from loops_sdk._wire.bodies import CreateSessionBody
 from loops_sdk.errors import InvalidInputError, NotFoundError
+from loops_sdk.local.control_plane.checkpoints import CheckpointRoutes
 from loops_sdk.local.control_plane.launcher import Launcher
 from loops_sdk.local.control_plane.registry import Registry
-from loops_sdk.local.serving import application, json_reply, query, read_request
-from loops_sdk.local.storage import RunRecord, SamplerRecord, Saved, Storage
-from loops_sdk.types import CheckpointPath, Run, Sampler, Session, Status, User
+from loops_sdk.local.control_plane.replies import Replies
+from loops_sdk.local.control_plane.routes import Route, reply
+from loops_sdk.local.control_plane.runs import RunRoutes
+from loops_sdk.local.control_plane.signing import FILE_PATH, Signer
+from loops_sdk.local.serving import Handler, application, query, read_request, whole_number
+from loops_sdk.local.storage import Storage
+from loops_sdk.types import Session
 
 __all__ = ["ControlPlane"]
 
 _BODY_LIMIT = 2**20
-_NOBODY = User()
-_WILDCARDS = ("0.0.0.0", "::", "")
-
-
-@attrs.frozen
-class _NoFields:
-    """An empty object, or no body at all."""
+_FILE = "file"
+#: Looking through all checkpoints is work; expired ones may stay for a minute.
+_LOOKS_PER_REMOVAL = 12
+_log = logging.getLogger(__name__)
 
 
 class ControlPlane:
@@ -40,161 +44,99 @@ class ControlPlane:
     Args:
         storage: the data directory.
         launcher: runs trainers and samplers.
-        api_key: the key that every request must carry.
+        api_key: the key that every request must carry, but for those to the address of a checkpoint's file.
         host: where trainers and samplers listen. When they listen everywhere, clients are told the host by which they
             reached the control plane.
+        url_lifetime: seconds that the address of a checkpoint's file is good for.
+        look_every: seconds between two looks at which runs have been idle, and which checkpoints kept, for long enough.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, storage: Storage, launcher: Launcher, *, api_key: str, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        launcher: Launcher,
+        *,
+        api_key: str,
+        host: str = "127.0.0.1",
+        url_lifetime: float = 900.0,
+        look_every: float = 5.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._storage, self._launcher, self._look_every = storage, launcher, look_every
         self._registry = Registry(storage, launcher)
-        self._storage, self._launcher, self._host = storage, launcher, host
-        self.app = application(api_key=api_key, form="plain", body_limit=_BODY_LIMIT)
-        self._add_routes()
+        self._runs = RunRoutes(self._registry, Replies(self._registry, host))
+        self._checkpoints = CheckpointRoutes(storage, Signer(url_lifetime, clock=clock))
+        self.app = application(api_key=api_key, form="plain", body_limit=_BODY_LIMIT, keyless=(_FILE,))
+        for route in (*self._routes(), *self._runs.routes(), *self._checkpoints.routes()):
+            self._add(route)
+        self.app.router.add_get(FILE_PATH, self._checkpoints.file, name=_FILE)
+        self.app.cleanup_ctx.append(self._looking)
 
-    def _add_routes(self) -> None:
-        router = self.app.router
-        router.add_post(endpoints.CREATE_SESSION.path, self._create_session)
-        router.add_get(endpoints.GET_SESSION.path, self._get_session)
-        router.add_post(endpoints.CREATE_RUN.path, self._create_run)
-        router.add_post(endpoints.CREATE_TRAINER.path, self._create_trainer)
-        router.add_get(endpoints.LIST_RUNS.path, self._list_runs)
-        router.add_get(endpoints.GET_RUN.path, self._get_run)
-        router.add_post(endpoints.GET_RUN.path + "/deactivate", self._end_run)
-        router.add_post(endpoints.CREATE_SAMPLER.path, self._create_sampler)
-        router.add_get(endpoints.CREATE_SAMPLER.path, self._list_samplers)
-        router.add_get(endpoints.GET_SAMPLER.path, self._get_sampler)
-        router.add_post(endpoints.GET_SAMPLER.path + "/deactivate", self._end_sampler)
-        router.add_get(endpoints.LIST_CHECKPOINTS.path, self._list_checkpoints)
-        router.add_get("/v1/loops/capabilities", self._capabilities)
+    def _routes(self) -> Iterator[Route]:
+        yield endpoints.CREATE_SESSION, self._create_session
+        yield endpoints.GET_SESSION, self._get_session
+        yield endpoints.LIST_TEAMS, self._list_teams
+        yield endpoints.CAPABILITIES, self._capabilities
 
-    # ------------------------------------------------------------ sessions
+    def _add(self, route: Route) -> None:
+        endpoint, handler = route
+        self.app.router.add_route(endpoint.method, endpoint.path, handler)
+        if endpoint in endpoints.TEAM_SCOPED:
+            self.app.router.add_route(endpoint.method, endpoints.of_team(endpoint).path, self._for_team(handler))
+
+    def _for_team(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Handler:
+        async def of_ours(request: web.Request) -> web.StreamResponse:
+            if (team_id := request.match_info["team_id"]) != self._storage.team().id:
+                raise NotFoundError(f"there is no team {team_id!r}", status=404)
+            return await handler(request)
+
+        return of_ours
+
+    async def _looking(self, _app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._tidy(), name="end idle runs, remove expired checkpoints")
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _tidy(self) -> None:
+        for looks in itertools.count():
+            await asyncio.sleep(self._look_every)
+            try:
+                await self._registry.end_the_overdue()
+                if looks % _LOOKS_PER_REMOVAL == 0:
+                    await self._registry.remove_expired()
+            except Exception:
+                _log.exception("idle runs could not be ended, or expired checkpoints not removed; tried again soon")
+
+    # ------------------------------------------------------------ sessions and teams
 
     async def _create_session(self, request: web.Request) -> web.Response:
         await read_request(request, CreateSessionBody)
-        return _reply({"session": Session(self._storage.new_session())})
+        return reply({"session": Session(self._storage.new_session())})
 
     async def _get_session(self, request: web.Request) -> web.Response:
+        query(request)
         session_id = request.match_info["session_id"]
         if not self._storage.has_session(session_id):
             raise NotFoundError(f"there is no session {session_id!r}", status=404)
-        return _reply({"session": Session(session_id)})
+        return reply({"session": Session(session_id)})
 
-    # ------------------------------------------------------------ runs
+    async def _list_teams(self, request: web.Request) -> web.Response:
+        team = self._storage.team()
+        shown = {"id": team.id, "name": team.name, "default": True, "created_at": team.created_at}
+        return reply({"teams": [shown] if query(request, "name").get("name", team.name) == team.name else []})
 
-    async def _create_run(self, request: web.Request) -> web.Response:
-        body = await read_request(request, CreateRunBody)
-        return self._run_reply(request, await self._registry.create_run(body, with_sampler=True))
-
-    async def _create_trainer(self, request: web.Request) -> web.Response:
-        body = await read_request(request, CreateRunBody)
-        if body.sampler_num_replicas is not None:
-            raise InvalidInputError("sampler_num_replicas: a run without a sampler has no such field")
-        return self._run_reply(request, await self._registry.create_run(body, with_sampler=False))
-
-    async def _list_runs(self, request: web.Request) -> web.Response:
-        wanted = _with_scope(query(request, "run_id", "base_model", "scope"))
-        runs = [
-            self._run(request, run)
-            for run in self._storage.runs()
-            if run.id == wanted.get("run_id", run.id) and run.base_model == wanted.get("base_model", run.base_model)
-        ]
-        return _reply({"runs": runs})
-
-    async def _get_run(self, request: web.Request) -> web.Response:
-        query(request)
-        return self._run_reply(request, self._storage.run(request.match_info["run_id"]))
-
-    async def _end_run(self, request: web.Request) -> web.Response:
-        await read_request(request, _NoFields)
-        run = await self._registry.end_run(request.match_info["run_id"])
-        return _reply({"id": run.id, "base_model": run.base_model, "user": _NOBODY})
-
-    def _run_reply(self, request: web.Request, run: RunRecord) -> web.Response:
-        return _reply({"run": self._run(request, run)})
-
-    def _run(self, request: web.Request, run: RunRecord) -> Run:
-        trainer = self._registry.trainer(run)
-        sampler = self._registry.sampler_of(run.id)
-        return Run(
-            id=run.id,
-            session_id=run.session_id,
-            name=run.name,
-            base_model=run.base_model,
-            base_url=self._url(request, trainer.port if trainer else None, f"runs/{run.id}/trainer"),
-            created_at=run.created_at,
-            status=Status("ACTIVE" if trainer else "INACTIVE"),
-            user=_NOBODY,
-            lora_config_version="v1",
-            sampler=self._sampler(request, sampler) if sampler else None,
-        )
-
-    # ------------------------------------------------------------ samplers
-
-    async def _create_sampler(self, request: web.Request) -> web.Response:
-        body = await read_request(request, CreateSamplerBody)
-        return self._sampler_reply(request, await self._registry.create_sampler(body))
-
-    async def _list_samplers(self, request: web.Request) -> web.Response:
-        _with_scope(query(request, "scope"))
-        return _reply({"samplers": [self._sampler(request, one) for one in self._storage.samplers()]})
-
-    async def _get_sampler(self, request: web.Request) -> web.Response:
-        query(request)
-        return self._sampler_reply(request, self._storage.sampler(request.match_info["sampler_id"]))
-
-    async def _end_sampler(self, request: web.Request) -> web.Response:
-        await read_request(request, _NoFields)
-        sampler = await self._registry.end_sampler(request.match_info["sampler_id"])
-        return _reply({"id": sampler.id, "base_model": sampler.base_model, "user": _NOBODY})
-
-    def _sampler_reply(self, request: web.Request, sampler: SamplerRecord) -> web.Response:
-        return _reply({"sampler": self._sampler(request, sampler)})
-
-    def _sampler(self, request: web.Request, sampler: SamplerRecord) -> Sampler:
-        return Sampler(
-            id=sampler.id,
-            base_url=self._url(request, self._registry.sampler_port(sampler), f"samplers/{sampler.id}/server"),
-            base_model=sampler.base_model,
-            created_at=sampler.created_at,
-            status=Status(self._registry.sampler_state(sampler)),
-            user=_NOBODY,
-        )
-
-    def _url(self, request: web.Request, port: int | None, gone: str) -> str:
-        """Where a server listens. One that is gone gets an address of the control plane that answers 404."""
-        here = request.url.host or "127.0.0.1"
-        if port is None:
-            return f"{request.url.origin()}/v1/loops/{gone}"
-        host = here if self._host in _WILDCARDS else self._host
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    # ------------------------------------------------------------ checkpoints and capabilities
-
-    async def _list_checkpoints(self, request: web.Request) -> web.Response:
-        wanted = query(request, "run_id", "base_model", "checkpoint_path")
-        if len(wanted) != 1:
-            given = ", ".join(wanted) or "none"
-            raise InvalidInputError(f"run_id, base_model, checkpoint_path: give exactly one of them, got {given}")
-        found = await asyncio.to_thread(self._checkpoints, **wanted)
-        return _reply({"checkpoints": [saved.checkpoint for saved in found]})
-
-    def _checkpoints(
-        self, run_id: str | None = None, base_model: str | None = None, checkpoint_path: str | None = None
-    ) -> list[Saved]:
-        if checkpoint_path is not None:
-            return [self._storage.checkpoint(CheckpointPath.parse(checkpoint_path, "checkpoint_path"))]
-        if run_id is not None:
-            return self._storage.checkpoints(self._storage.run(run_id).id)
-        runs = [run for run in self._storage.runs() if run.base_model == base_model]
-        return [saved for run in runs for saved in self._storage.checkpoints(run.id)]
+    # ------------------------------------------------------------ capabilities
 
     async def _capabilities(self, request: web.Request) -> web.Response:
         wanted = query(request, "model", "use_case", "max_seq_len")
         if wanted.get("use_case", "rl") not in ("rl", "sft"):
             raise InvalidInputError(f"use_case: expected 'rl' or 'sft', got {wanted['use_case']!r}")
-        length = _positive("max_seq_len", wanted.get("max_seq_len", "1"))
+        length = whole_number("max_seq_len", wanted.get("max_seq_len", "1"), 1)
         models = [] if wanted.get("model", self._launcher.base_model) != self._launcher.base_model else [length]
-        return _reply({"supported_models": [self._supported_model(length) for length in models]})
+        return reply({"supported_models": [self._supported_model(length) for length in models]})
 
     def _supported_model(self, length: int) -> dict[str, Any]:
         longest = self._launcher.max_seq_len
@@ -213,19 +155,3 @@ class ControlPlane:
             "serverless": None,
             "enablement_details": None if length <= longest else details,
         }
-
-
-def _reply(value: dict[str, Any]) -> web.Response:
-    return json_reply(encode(value))
-
-
-def _with_scope(wanted: dict[str, str]) -> dict[str, str]:
-    if wanted.get("scope", "org") != "org":
-        raise InvalidInputError(f"scope: expected 'org', got {wanted['scope']!r}")
-    return wanted
-
-
-def _positive(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
-        raise InvalidInputError(f"{name}: expected a whole number >= 1, got {text[:80]!r}")
-    return int(text)

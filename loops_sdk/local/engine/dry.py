@@ -49,7 +49,7 @@ class DryTrainingEngine:
 
     @property
     def adapter_config(self) -> Mapping[str, Any]:
-        """Rank, alpha and parts of the adapter that a real engine would have."""
+        """Rank and alpha of the adapter that a real engine would have. There are no layers to name."""
         return {"peft_type": "LORA", "r": self._config.lora_rank, "lora_alpha": self._config.lora_alpha}
 
     def init_adapter(self, config: AdapterConfig) -> None:
@@ -117,7 +117,7 @@ class DryTrainingEngine:
         (folder / _STATE_FILE).write_text(json.dumps(state))
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
-        """Read what `save_state` wrote; without `optimizer` the step count is 0.
+        """Read what `save_state` wrote, the adapter's configuration too; without `optimizer` the step count is 0.
 
         Raises:
             RuntimeError: the folder was not written by this engine, or for another rank.
@@ -131,4 +131,5 @@ class DryTrainingEngine:
             raise RuntimeError(
                 f"load_state: saved with rank {saved.lora_rank}, this adapter has {self._config.lora_rank}"
             )
-        self._step, self._accumulated = (int(state["step"]) if optimizer else 0), 0
+        self.init_adapter(saved)
+        self._step = int(state["step"]) if optimizer else 0

@@ -111,8 +111,10 @@ class TrainingEngine(Protocol):
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
         """Read what `save_state` wrote. Without `optimizer` moments are fresh and `step` is 0; with it all is restored.
 
+        The adapter becomes the saved one: `adapter_config` tells its alpha and its targets, not those from before.
+
         Raises:
-            RuntimeError: the folder holds an adapter of another base model or of other shapes. Nothing has changed.
+            RuntimeError: the folder holds an adapter of another base model or of another rank. Nothing has changed.
         """
         ...
 

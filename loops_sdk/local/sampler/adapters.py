@@ -81,6 +81,13 @@ class Adapters:
         self._evict()
         return weights
 
+    def unload(self) -> None:
+        """Forget all adapters; the engine is as it was when it was new."""
+        self._live_folder = self.live = None
+        while self._loaded:
+            _, name = self._loaded.popitem()
+            self._engine.unload_adapter(name)
+
     def _load(self, folder: Path, policy_version: int) -> Weights:
         key = str(folder)
         if key not in self._loaded:

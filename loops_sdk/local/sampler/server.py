@@ -60,6 +60,7 @@ class Sampler:
         self._serving: _Serving | None = None
         self.app = application(api_key=api_key, form="openai", body_limit=body_limit)
         self.app.router.add_get("/health", self._health)
+        self.app.router.add_post(endpoints.WAKE.path, self._wake)
         self.app.router.add_get(endpoints.MODELS.path, self._models)
         self.app.router.add_post(endpoints.COMPLETIONS.path, self._completions)
         self.app.on_shutdown.append(self._shut_down)
@@ -94,6 +95,12 @@ class Sampler:
         if self._serving is not None:
             await self._serving.aclose()
 
+    async def release(self, timeout: float) -> bool:
+        """Wait until the server, which has stopped, generates no more, and take its adapters out of the engine; says
+        whether the engine is free.
+        """
+        return self._serving is None or await self._serving.release(timeout)
+
     def _opened(self) -> _Serving:
         if self._serving is None:
             raise ServerShutdownError("the sampler is still loading its base model", status=503, retry_after=1.0)
@@ -103,6 +110,12 @@ class Sampler:
         query(request)
         self._opened()
         return json_reply(b'{"status":"ok"}')
+
+    async def _wake(self, request: web.Request) -> web.Response:
+        """There is nothing to wake: a sampler that answers is awake."""
+        query(request)
+        self._opened().require(request.match_info["deployment_id"])
+        return web.Response(status=202)
 
     async def _models(self, request: web.Request) -> web.Response:
         query(request)
@@ -140,6 +153,16 @@ class _Serving:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         await self._driver.aclose()
+
+    async def release(self, timeout: float) -> bool:
+        ended = await self._driver.aclose(timeout)
+        if ended:  # the engine is nobody's now, so that it may be used in this thread
+            self._adapters.unload()
+        return ended
+
+    def require(self, deployment_id: str) -> None:
+        if deployment_id != self._record.deployment_id:
+            raise NotFoundError(f"there is no deployment {deployment_id!r} here", status=404)
 
     async def models(self) -> ModelList:
         """The base model, the live adapter, then every checkpoint the run has published for sampling."""

@@ -25,7 +25,9 @@ from loops_sdk.local.storage import Storage
 
 __all__ = ["Child", "Settings", "Use", "run"]
 
-_REPORT_EVERY = 5.0
+_REPORT_EVERY = 1.0
+#: How long what is computed may go on when its server has closed and the engine is to serve something else.
+_LET_GO = 10.0
 
 
 @attrs.frozen
@@ -81,12 +83,12 @@ class Child:
         app.middlewares.insert(0, use.count)
         server = Server(app, host=self.settings.host, cancel_on_disconnect=cancel_on_disconnect)
         await server.start()
+        self.leash.report("listening", port=server.port)
+        reporting = asyncio.create_task(self._report(use))
         try:
-            self.leash.report("listening", port=server.port)
-            reporting = asyncio.create_task(self._report(use))
             yield
-            reporting.cancel()
         finally:
+            reporting.cancel()
             await server.aclose()
 
     async def _report(self, use: Use) -> None:
@@ -108,9 +110,21 @@ class Child:
             raise DeploymentFailedError(text) from error
 
     async def assignment(self) -> str:
-        """The id of what to serve, once the parent has something."""
+        """The id of what to serve, once the parent has something; asked again, of what to serve instead."""
         order = await asyncio.to_thread(self.leash.next_order)
         return str(order["serve"])
+
+    async def let_go(self, release: Callable[[float], Awaitable[bool]]) -> None:
+        """Wait until a closed server no longer computes.
+
+        Args:
+            release: waits for at most so many seconds, and says whether the engine is free.
+
+        Raises:
+            DeploymentFailedError: the engine is still busy, and nothing else can be served with it.
+        """
+        if not await release(_LET_GO):
+            raise DeploymentFailedError(f"what was being computed did not end within {_LET_GO:g} s")
 
 
 def run(serve: Callable[[Child], Awaitable[None]]) -> NoReturn:

@@ -20,6 +20,8 @@ __all__ = ["Fleet"]
 
 Kind = Literal["trainer", "sampler"]
 _LISTEN = 60.0
+#: More than a child takes to close its server and to wait for what it is doing.
+_LET_GO = 30.0
 
 
 class Fleet:
@@ -89,8 +91,12 @@ class Fleet:
     async def _serve(self, kind: Kind, serve: str) -> Deployed:
         spare = self._spares.pop(kind, None)
         process = spare if spare is not None and spare.state == "starting" else await self._launch(kind)
-        await process.send({"serve": serve})
+        await process.assign(serve)
         return process
+
+    async def reassign(self, deployed: Deployed, serve: str) -> None:
+        """Have a process serve something else; see `Launcher`."""
+        await cast("Process", deployed).reassign(serve, _LET_GO)
 
     async def _launch(self, kind: Kind) -> Process:
         self._processes = [process for process in self._processes if not process.ended]

@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import ipaddress
 import logging
+import math
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,6 +39,12 @@ class LocalStack:
     The control plane runs in the caller's event loop; each trainer and each sampler is a process of its own. Everything
     ends with the block, with the program, and with its sudden death. Constructing it does nothing.
 
+    A run stays up until it is deactivated, until room is needed and nobody has asked anything of it for a minute, or,
+    when it was made with `scale_down_delay_seconds`, until nobody has asked anything of it for that long. Its
+    checkpoints stay in any case. A run made with `reuse_from_run_id` (or the older `reuse_from_session_id`) takes over
+    trainer and sampler of the other run, which ends, without loading the base model again; they listen at new
+    addresses. Where there is nothing to take over it gets new ones.
+
     Args:
         base_model: the one base model it serves: ``"loops/tiny"``, which ships with this package, a folder in Hugging
             Face format, a ``.gguf`` file, or a hub id.
@@ -49,6 +56,7 @@ class LocalStack:
         on_progress: called with one line for people now and then while it starts.
         max_processes: most trainers and samplers at the same time, the two that are loaded ahead included.
         start_timeout: seconds that the base model may take to load.
+        url_lifetime: seconds that the address of a checkpoint's file is good for.
         engine: module with `load_training_engine` and `load_generation_engine`.
     """
 
@@ -64,17 +72,20 @@ class LocalStack:
         on_progress: Callable[[str], None] | None = None,
         max_processes: int = 8,
         start_timeout: float = 600.0,
+        url_lifetime: float = 900.0,
         engine: str = _TORCH_ENGINE,
     ) -> None:
         if max_processes < 2:
             raise InvalidInputError(f"max_processes: expected a whole number >= 2, got {max_processes!r}")
+        if not (math.isfinite(url_lifetime) and url_lifetime > 0):
+            raise InvalidInputError(f"url_lifetime: expected seconds > 0, got {url_lifetime!r}")
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise InvalidInputError("api_key: expected visible ASCII characters without spaces")
         self.api_key = api_key or secrets.token_urlsafe(32)
         self._settings = Settings(self.api_key, base_model, host, engine, max_seq_len)
         self._data_dir = None if data_dir is None else Path(data_dir).expanduser()
         self._host, self._port = host, port
-        self._most, self._start_timeout = max_processes, start_timeout
+        self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
         self._progress = on_progress or (lambda line: _log.info("%s", line))
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
@@ -133,7 +144,9 @@ class LocalStack:
             await fleet.start()
         except BaseExceptionGroup as group:
             raise _first(group) from None
-        control_plane = ControlPlane(storage, fleet, api_key=self.api_key, host=self._host)
+        control_plane = ControlPlane(
+            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
+        )
         server = Server(control_plane.app, host=self._host, port=self._port)
         await server.start()
         opened.push_async_callback(server.aclose)

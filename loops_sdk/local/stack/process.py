@@ -65,7 +65,9 @@ class Process:
 
     @property
     def idle(self) -> float:
-        """Seconds since a client last asked anything of it, give or take a few; since its start when none has."""
+        """Seconds since a client last asked anything of it, at most a few too many; since it was given something to
+        serve when none has.
+        """
         return time.monotonic() - self._used_at
 
     @property
@@ -90,6 +92,22 @@ class Process:
             )
         self._listener = asyncio.create_task(self._listen(self._process), name=f"listen to {self.name}")
         await self.send(settings)
+        await self.hear("listening", timeout)
+
+    async def assign(self, serve: str) -> None:
+        """Tell it what to serve. However long it has waited for that, it counts as used just now."""
+        self._used_at = time.monotonic()
+        await self.send({"serve": serve})
+
+    async def reassign(self, serve: str, timeout: float) -> None:
+        """Tell one that is ready to serve something else, and wait until it listens again, at another port.
+
+        Raises:
+            DeploymentFailedError: it ended instead, or took longer than `timeout` seconds.
+        """
+        for event in ("listening", "ready"):
+            self._heard.pop(event, None)
+        await self.assign(serve)
         await self.hear("listening", timeout)
 
     async def send(self, order: dict[str, Any]) -> None:

@@ -2,14 +2,16 @@
 
 from loops_sdk.local.storage.directory import Storage
 from loops_sdk.local.storage.files import detach_and_remove, new_id
-from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved
+from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved, SavedFile, TeamRecord
 
 __all__ = [
     "Live",
     "RunRecord",
     "SamplerRecord",
     "Saved",
+    "SavedFile",
     "Storage",
+    "TeamRecord",
     "detach_and_remove",
     "new_id",
 ]

@@ -6,97 +6,38 @@ old files or the new ones and never a mixture. One process saves a run's checkpo
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from loops_sdk._wire.codec import decode, encode, to_dict
-from loops_sdk.errors import NotFoundError, ProtocolError
-from loops_sdk.local.storage.files import new_id, point, read_if_there, sync_tree, write_atomically
-from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved
+from loops_sdk.errors import NotFoundError
+from loops_sdk.local.storage.files import (
+    detach_and_remove,
+    new_id,
+    point,
+    read_if_there,
+    sync_tree,
+    write_atomically,
+)
+from loops_sdk.local.storage.listing import METADATA, listed
+from loops_sdk.local.storage.recorded import KINDS, Records, read, visible
+from loops_sdk.local.storage.records import Live, Saved, SavedFile
 from loops_sdk.types import Checkpoint, CheckpointPath, LoraConfig
 from loops_sdk.types.checkpoints import check_name
 
 __all__ = ["Storage"]
 
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
-_KINDS: tuple[Literal["weights", "sampler_weights"], ...] = ("weights", "sampler_weights")
-_META = "checkpoint.json"
 
-
-class Storage:
-    """One data directory.
+class Storage(Records):
+    """One data directory: its records, and what runs save.
 
     Args:
         root: an existing folder, made ready by `create`. It is never made again once it is gone.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @classmethod
-    def create(cls, root: Path) -> Storage:
-        """Make the folders that everything else expects below an existing `root`."""
-        for name in ("sessions", "runs", "samplers", "logs", "cache"):
-            (root / name).mkdir(exist_ok=True, mode=0o700)
-        return cls(root)
-
-    # ------------------------------------------------------------ records
-
-    def new_session(self) -> str:
-        """Record a session and return its id."""
-        session_id = new_id(10)
-        write_atomically(self.root / "sessions" / f"{session_id}.json", encode({"id": session_id}))
-        return session_id
-
-    def has_session(self, session_id: str) -> bool:
-        """Whether `new_session` made it, in this deployment or an earlier one on the same folder."""
-        return (self.root / "sessions" / f"{check_name('session_id', session_id)}.json").is_file()
-
-    def write_run(self, run: RunRecord) -> None:
-        """Record a run, or what has changed about it."""
-        folder = self._run(run.id)
-        for place in (folder, folder / "saves", *(folder / kind for kind in _KINDS)):
-            place.mkdir(exist_ok=True, mode=0o700)
-        write_atomically(folder / "run.json", encode(run))
-
-    def run(self, run_id: str) -> RunRecord:
-        """The record of a run.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        return _found(self._run(run_id) / "run.json", RunRecord, f"there is no run {run_id!r}")
-
-    def runs(self) -> list[RunRecord]:
-        """All runs, newest first."""
-        records = (_read(folder / "run.json", RunRecord) for folder in _visible(self.root / "runs"))
-        return sorted((run for run in records if run), key=lambda run: run.created_at, reverse=True)
-
-    def write_sampler(self, sampler: SamplerRecord) -> None:
-        """Record a sampler."""
-        write_atomically(self.root / "samplers" / f"{check_name('sampler_id', sampler.id)}.json", encode(sampler))
-
-    def sampler(self, sampler_id: str) -> SamplerRecord:
-        """The record of a sampler.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        path = self.root / "samplers" / f"{check_name('sampler_id', sampler_id)}.json"
-        return _found(path, SamplerRecord, f"there is no sampler {sampler_id!r}")
-
-    def samplers(self) -> list[SamplerRecord]:
-        """All samplers, newest first."""
-        records = (_read(path, SamplerRecord) for path in _visible(self.root / "samplers"))
-        return sorted((one for one in records if one), key=lambda one: one.created_at, reverse=True)
-
-    # ------------------------------------------------------------ checkpoints
 
     def save(
         self,
@@ -122,7 +63,7 @@ class Storage:
             expires_at = None if ttl_seconds is None else time.time() + ttl_seconds
             saved = Saved(checkpoint, folder, policy_version, expires_at)
             extra = {"policy_version": policy_version, "expires_at": expires_at}
-            write_atomically(scratch / _META, encode({**to_dict(checkpoint), **extra}))
+            write_atomically(scratch / METADATA, encode({**to_dict(checkpoint), **extra}))
             sync_tree(scratch)
             scratch.rename(folder)
             point(run / path.kind / path.name, f"../saves/{save_id}")
@@ -144,8 +85,44 @@ class Storage:
 
     def checkpoints(self, run_id: str) -> list[Saved]:
         """All checkpoints of a run, oldest first; none for a run that does not exist."""
-        found = (self._saved(link) for kind in _KINDS for link in _visible(self._run(run_id) / kind))
+        found = (self._saved(link) for kind in KINDS for link in visible(self._run(run_id) / kind))
         return sorted((saved for saved in found if saved), key=lambda saved: saved.checkpoint.created_at)
+
+    def checkpoint_by_id(self, checkpoint_id: str) -> Saved:
+        """The checkpoint with this `Checkpoint.id`.
+
+        Raises:
+            NotFoundError: there is none, or it has expired or been replaced.
+        """
+        check_name("checkpoint_id", checkpoint_id)
+        everything = (saved for run in self.runs() for saved in self.checkpoints(run.id))
+        found = next((saved for saved in everything if saved.checkpoint.id == checkpoint_id), None)
+        if found is None:
+            text = f"there is no checkpoint with the id {checkpoint_id!r} (the id is wanted, not the name)"
+            raise NotFoundError(text, status=404)
+        return found
+
+    def files(self, saved: Saved) -> list[SavedFile]:
+        """The files of a checkpoint that are for others, by name.
+
+        Raises:
+            NotFoundError: it has been replaced meanwhile, and its files are gone.
+        """
+        return listed(saved.folder)
+
+    def file(self, run_id: str, save: str, name: str) -> Path:
+        """Where one of the files of `files` lies.
+
+        Args:
+            save: name of the folder of a `Saved`.
+
+        Raises:
+            NotFoundError: no such file, or it is gone; nothing outside the folder is ever found.
+        """
+        folder = self._run(run_id) / "saves" / check_name("save", save)
+        if not any(file.name == name for file in listed(folder)):
+            raise NotFoundError(f"the checkpoint has no file {name!r}", status=404)
+        return folder / name
 
     def _saved(self, link: Path) -> Saved | None:
         """What a name points at. The link is followed once, so that everything read after it is of one save."""
@@ -153,20 +130,17 @@ class Storage:
             folder = link.parent / link.readlink()
         except OSError:
             return None
-        meta = _read(folder / _META, dict)
-        if meta is None:
-            return None
-        expires_at = meta.get("expires_at")
-        if expires_at is not None and expires_at <= time.time():
+        meta = read(folder / METADATA, dict)
+        if meta is None or _has_expired(meta):
             return None
         checkpoint = decode(encode(meta), Checkpoint)
-        return Saved(checkpoint, folder.resolve(), int(meta["policy_version"]), expires_at)
+        return Saved(checkpoint, folder.resolve(), int(meta["policy_version"]), meta.get("expires_at"))
 
     def sweep(self, run_id: str) -> None:
         """Remove expired checkpoints, and files that no name and no pointer leads to. For the saving process."""
         run = self._run(run_id)
         kept = {live.folder} if (live := self.live(run_id)) else set()
-        for link in [link for kind in _KINDS for link in _visible(run / kind)]:
+        for link in [link for kind in KINDS for link in visible(run / kind)]:
             saved = self._saved(link)
             if saved is None:
                 link.unlink(missing_ok=True)
@@ -174,7 +148,17 @@ class Storage:
                 kept.add(f"saves/{saved.folder.name}")
         for folder in (run / "saves").iterdir():
             if f"saves/{folder.name}" not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                detach_and_remove(folder)  # gone in one step, so that nobody finds half of its files
+
+    def remove_expired(self, run_id: str) -> None:
+        """Remove what has expired of a run that nobody saves for any more: no save is left that would sweep."""
+        live = self.live(run_id)
+        for link in [link for kind in KINDS for link in visible(self._run(run_id) / kind)]:
+            folder = link.resolve()
+            if _has_expired(read(folder / METADATA, dict) or {}):
+                link.unlink(missing_ok=True)
+                if live is None or folder.name != Path(live.folder).name:
+                    detach_and_remove(folder)
 
     # ------------------------------------------------------------ the live adapter
 
@@ -185,7 +169,7 @@ class Storage:
 
     def live(self, run_id: str) -> Live | None:
         """What the pointer says; `None` before the first publication."""
-        return _read(self._run(run_id) / "live.json", Live)
+        return read(self._run(run_id) / "live.json", Live)
 
     def live_folder(self, run_id: str, live: Live) -> Path:
         """Where the files of a pointer lie."""
@@ -195,8 +179,10 @@ class Storage:
         """The pointer's file as it is: other bytes for every publication; cheap enough to ask many times a second."""
         return read_if_there(self._run(run_id) / "live.json")
 
-    def _run(self, run_id: str) -> Path:
-        return self.root / "runs" / check_name("run_id", run_id)
+
+def _has_expired(meta: dict[str, Any]) -> bool:
+    expires_at = meta.get("expires_at")
+    return expires_at is not None and expires_at <= time.time()
 
 
 def _describe(path: CheckpointPath, folder: Path, base_model: str, adapter_config: dict[str, Any]) -> Checkpoint:
@@ -214,29 +200,3 @@ def _describe(path: CheckpointPath, folder: Path, base_model: str, adapter_confi
         lora_config=LoraConfig("v1", [targets] if isinstance(targets, str) else sorted(targets)),
         sync_status="COMPLETE",
     )
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    """Entries under their final names; empty for a folder that does not exist."""
-    try:
-        entries = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return iter(())
-    return (entry for entry in entries if not entry.name.startswith("."))
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    """The value in a file; `None` when there is no such file, or nothing of ours in it."""
-    body = read_if_there(path)
-    try:
-        return None if body is None else decode(body, kind)
-    except ProtocolError as error:
-        _log.warning("%s is left aside: %s", path, error.message)
-        return None
-
-
-def _found(path: Path, kind: type[T], message: str) -> T:
-    value = _read(path, kind)
-    if value is None:
-        raise NotFoundError(message, status=404)
-    return value

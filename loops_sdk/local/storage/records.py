@@ -9,7 +9,16 @@ import attrs
 
 from loops_sdk.types import Checkpoint
 
-__all__ = ["Live", "RunRecord", "SamplerRecord", "Saved"]
+__all__ = ["Live", "RunRecord", "SamplerRecord", "Saved", "SavedFile", "TeamRecord"]
+
+
+@attrs.frozen
+class TeamRecord:
+    """The one team of a data directory, to which everything in it belongs."""
+
+    id: str
+    name: str
+    created_at: datetime
 
 
 @attrs.frozen
@@ -22,6 +31,10 @@ class RunRecord:
         max_seq_len: longest sequence this run accepts, in tokens; `None` means the model's own limit.
         load_from: ``bt://`` address of the weights to start from.
         ended_at: when the run was deactivated or lost its trainer; its checkpoints stay.
+        ended_as: what its deployment is since then: ``STOPPED``, ``SCALED_TO_ZERO`` or ``FAILED``.
+        deployment_id: of what the trainer runs on; a run that takes over the trainer of another has the other's.
+        availability_model: ``dedicated`` or ``spot``, as it was asked for.
+        scale_down_delay_seconds: the run ends when nobody has asked anything of it for this long; `None` means never.
     """
 
     id: str
@@ -34,6 +47,10 @@ class RunRecord:
     max_seq_len: int | None = None
     load_from: str | None = None
     ended_at: datetime | None = None
+    ended_as: str | None = None
+    deployment_id: str | None = None
+    availability_model: str = "dedicated"
+    scale_down_delay_seconds: int | None = None
 
 
 @attrs.frozen
@@ -44,6 +61,7 @@ class SamplerRecord:
         run_id: the run whose adapter it follows; `None` for a standalone sampler.
         model_path: ``bt://`` address of the one checkpoint that a standalone sampler serves besides the base model.
         max_seq_len: longest prompt plus continuation, in tokens; `None` means the model's own limit.
+        model_id, deployment_id: of what it runs on.
     """
 
     id: str
@@ -53,6 +71,8 @@ class SamplerRecord:
     run_id: str | None = None
     model_path: str | None = None
     max_seq_len: int | None = None
+    model_id: str | None = None
+    deployment_id: str | None = None
 
 
 @attrs.frozen
@@ -70,6 +90,15 @@ class Saved:
     folder: Path
     policy_version: int
     expires_at: float | None = None
+
+
+@attrs.frozen
+class SavedFile:
+    """One file of a checkpoint: its name below the checkpoint's folder, its size in bytes, when it was written."""
+
+    name: str
+    size_bytes: int
+    modified_at: datetime
 
 
 @attrs.frozen

@@ -102,9 +102,11 @@ class Trainer:
             targets = _targets(datum)
             kept = targets >= 0
             scored = np.where(kept, logprobs[np.where(kept, targets, 0)], 0.0)
-            gradient += kept.sum() * np.exp(logprobs) - np.bincount(targets[kept], minlength=VOCAB)
+            weights = datum.loss_fn_inputs.get("weights")
+            scale = np.where(kept, 1.0 if weights is None else weights.data, 0.0)
+            gradient += scale.sum() * np.exp(logprobs) - np.bincount(targets[kept], scale[kept], VOCAB)
             outputs.append(
-                {"logprobs": TensorData(scored, "float32"), "elementwise_loss": TensorData(-scored, "float32")}
+                {"logprobs": TensorData(scored, "float32"), "elementwise_loss": TensorData(-scale * scored, "float32")}
             )
         loss = float(sum(output["elementwise_loss"].data.sum() for output in outputs))
         return ForwardBackwardOutput(loss, {"loss:sum": loss}, outputs), gradient

@@ -6,6 +6,7 @@ import itertools
 
 import attrs
 
+from loops_sdk.errors import DeploymentFailedError
 from loops_sdk.local.control_plane import Deployed, Full, State
 
 
@@ -14,6 +15,7 @@ class Server:
     port: int
     state: State = "starting"
     idle: float = 0.0
+    stubborn: bool = False
 
 
 class Launcher:
@@ -36,6 +38,15 @@ class Launcher:
             raise Full("too many", status=409)
         self.launched[name] = Server(next(self._ports))
         return self.launched[name]
+
+    async def reassign(self, deployed: Deployed, serve: str) -> None:
+        assert isinstance(deployed, Server)
+        if deployed.stubborn:
+            deployed.state = "failed"
+            raise DeploymentFailedError("it would not let go")
+        self.launched = {name: one for name, one in self.launched.items() if one is not deployed}
+        self.launched[serve] = deployed
+        deployed.port, deployed.state = next(self._ports), "starting"
 
     async def stop(self, deployed: Deployed) -> None:
         assert isinstance(deployed, Server)

@@ -59,6 +59,10 @@ def test_state(engine: DryTrainingEngine, tmp_path: Path) -> None:
     assert other.step == 1
     other.load_state(tmp_path, optimizer=False)
     assert other.step == 0
+    engine.init_adapter(AdapterConfig(lora_alpha=8))
+    engine.save_state(tmp_path)
+    other.load_state(tmp_path, optimizer=True)
+    assert (other.step, other.adapter_config["lora_alpha"]) == (0, 8)
     other.init_adapter(AdapterConfig(lora_rank=4))
     with pytest.raises(RuntimeError, match="rank 32"):
         other.load_state(tmp_path, optimizer=True)

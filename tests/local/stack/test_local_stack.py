@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ import pytest
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
 from loops_sdk.local import LocalStack
-from loops_sdk.local.control_plane import registry
+from loops_sdk.local.control_plane import idleness
 
-from ..conftest import DOUBLES, batch, until
+from ..conftest import batch, until
 from .deployment import Client
 
-
-@pytest.fixture(autouse=True)
-def doubles_can_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """By the children, too; and temporary folders are where the test can see them."""
-    monkeypatch.setenv("PYTHONPATH", str(DOUBLES))
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return temporary
+pytestmark = pytest.mark.usefixtures("doubles_can_be_imported")
 
 
 def local_stack(base_model: str = "double/model", **options: Any) -> LocalStack:
@@ -53,12 +43,6 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 async def test_a_run_from_the_first_step_to_the_sample(
@@ -105,7 +89,7 @@ async def test_a_new_run_takes_the_place_of_an_idle_one(
     async with local_stack(max_processes=2) as stack:
         client = Client(stack, session)
         first = await client.run("trainers")
-        monkeypatch.setattr(registry, "_GIVES_WAY_AFTER", 0.0)
+        monkeypatch.setattr(idleness, "_GIVES_WAY_AFTER", 0.0)
         assert (await client.run("trainers"))["status"] == {"name": "ACTIVE"}
         _, ended = await client.ask("GET", f"/v1/loops/runs/{first['id']}")
         assert ended["run"]["status"] == {"name": "INACTIVE"}

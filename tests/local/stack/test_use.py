@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 
+from loops_sdk.errors import DeploymentFailedError
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Use
 from loops_sdk.local.stack.process import Process
@@ -45,6 +47,17 @@ class _Child:
     def __init__(self) -> None:
         self.stdout = asyncio.StreamReader()
         self.returncode = None
+        self.told: list[bytes] = []
+
+    @property
+    def stdin(self) -> _Child:
+        return self
+
+    def write(self, line: bytes) -> None:
+        self.told.append(line)
+
+    async def drain(self) -> None:
+        pass
 
     async def wait(self) -> int:
         return 0
@@ -62,4 +75,40 @@ async def test_the_parent_hears_of_use(tmp_path: Path) -> None:
     assert trainer.idle < 90
     trainer._stopping = True
     talking.stdout.feed_eof()
+    await listening
+
+
+def _process(tmp_path: Path) -> tuple[Process, _Child]:
+    process = Process("trainer 1", "module", log=tmp_path / "log", data_dir=tmp_path, temporary=False)
+    talking = _Child()
+    process._process = talking  # type: ignore[assignment]
+    return process, talking
+
+
+async def test_waiting_to_be_given_something_is_not_idleness(tmp_path: Path) -> None:
+    spare, talking = _process(tmp_path)
+    spare._used_at -= 3600
+    await spare.assign("run7")
+    assert spare.idle < 60
+    assert talking.told == [b'{"serve":"run7"}\n']
+
+
+async def test_one_that_serves_something_else_listens_and_gets_ready_again(tmp_path: Path) -> None:
+    trainer, talking = _process(tmp_path)
+    listening = asyncio.create_task(trainer._listen(talking))  # type: ignore[arg-type]
+    talking.stdout.feed_data(b'{"event":"listening","port":1}\n{"event":"ready"}\n')
+    await trainer.hear("ready", 5)
+    reassigning = asyncio.create_task(trainer.reassign("run8", 5))
+    await asyncio.sleep(0)
+    assert (trainer.state, reassigning.done()) == ("starting", False)
+    talking.stdout.feed_data(b'{"event":"listening","port":2}\n')
+    await reassigning
+    assert (trainer.port, trainer.state) == (2, "starting")
+    talking.stdout.feed_data(b'{"event":"ready"}\n')
+    await trainer.hear("ready", 5)
+    again = asyncio.create_task(trainer.reassign("run9", 5))
+    talking.stdout.feed_data(b'{"event":"failed","message":"still busy"}\n')
+    talking.stdout.feed_eof()
+    with pytest.raises(DeploymentFailedError, match="still busy"):
+        await again
     await listening

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
+import pytest
 
 from loops_sdk.local import LocalStack
 
@@ -20,15 +22,18 @@ def datum(tokens: list[int]) -> dict[str, Any]:
     return {"data": [{"model_input": {"chunks": [chunk]}, "loss_fn_inputs": {}}], "loss_fn": "cross_entropy"}
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")  # peft's use of it
 async def test_one_run(tmp_path: Path) -> None:
     async with LocalStack(data_dir=tmp_path) as stack, aiohttp.ClientSession() as session:
         client = Client(stack, session)
         run = await client.run(base_model="loops/tiny", lora_rank=8, seed=1)
         await refusals_come_at_submit(client, run["base_url"], run["sampler"]["base_url"])
-        await it_learns_and_the_sampler_agrees(client, run)
+        untrained, whole, scored = await it_learns_and_the_sampler_agrees(client, run)
+        await a_downloaded_checkpoint_is_a_peft_folder(client, run, tmp_path / "got", whole, scored)
+        await the_next_run_begins_with_the_base_model(client, run, untrained)
 
 
-async def it_learns_and_the_sampler_agrees(client: Client, run: Any) -> None:
+async def it_learns_and_the_sampler_agrees(client: Client, run: Any) -> tuple[float, list[int], list[float]]:
     trainer, sampler = run["base_url"], run["sampler"]["base_url"]
     losses = []
     for _ in range(5):
@@ -55,6 +60,50 @@ async def it_learns_and_the_sampler_agrees(client: Client, run: Any) -> None:
     ]
     sampled += choice["logprobs"]["token_logprobs"]
     assert np.allclose(scored[: len(whole) - 1], sampled, atol=1e-3)
+    return losses[0], whole, scored
+
+
+async def a_downloaded_checkpoint_is_a_peft_folder(
+    client: Client, run: Any, folder: Path, whole: list[int], scored: list[float]
+) -> None:
+    _, found = await client.ask("GET", f"/v1/loops/checkpoints?run_id={run['id']}")
+    (checkpoint,) = found["checkpoints"]
+    _, page = await client.ask("GET", f"/v1/loops/checkpoints/{checkpoint['id']}/files")
+    files = {}
+    for file in page["presigned_urls"]:
+        async with client.session.get(file["url"]) as response:
+            files[file["relative_file_name"]] = await response.read()
+    assert files.keys() == {"adapter_config.json", "adapter_model.safetensors"}
+    _, models = await client.ask("GET", run["sampler"]["base_url"] + "/v1/models")
+    loaded = await asyncio.to_thread(peft_logprobs, models["data"][0]["root"], folder, files, whole)
+    assert np.allclose(loaded, scored[: len(whole) - 1], atol=1e-3)
+
+
+def peft_logprobs(base: str, folder: Path, files: dict[str, bytes], tokens: list[int]) -> Any:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    torch.set_num_threads(1)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
+    with torch.no_grad():
+        logprobs = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    return logprobs[torch.arange(len(tokens) - 1), tokens[1:]].numpy()
+
+
+async def the_next_run_begins_with_the_base_model(client: Client, run: Any, untrained: float) -> None:
+    new = await client.run(base_model="loops/tiny", lora_rank=4, reuse_from_run_id=run["id"])
+    assert new["deployment_id"] == run["deployment_id"]
+    trainer, sampler = new["base_url"], new["sampler"]["base_url"]
+    assert abs((await client.do(trainer, "forward", datum(TOKENS)))["loss"] - untrained) < 1e-4
+    await client.do(trainer, "forward_backward", datum(TOKENS))
+    await client.do(trainer, "optim_step", {"adam_params": {"learning_rate": 0.01}})
+    await client.do(trainer, "save_weights_for_sampler", {"name": "step-1"})
+    status, reply = await client.ask("POST", f"{sampler}/v1/completions", {"model": new["id"], "prompt": TOKENS})
+    assert (status, reply["policy_version"]) == (200, 1), reply
 
 
 async def refusals_come_at_submit(client: Client, trainer: str, sampler: str) -> None:

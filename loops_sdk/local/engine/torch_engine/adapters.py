@@ -18,14 +18,24 @@ from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine.protocol import AdapterConfig
-from loops_sdk.local.engine.torch_engine.files import CONFIG_FILE, PREFIX, WEIGHTS_FILE, read_tensors, write_tensors
+from loops_sdk.local.engine.torch_engine.files import (
+    CONFIG_FILE,
+    PREFIX,
+    WEIGHTS_FILE,
+    read_tensors,
+    require_like,
+    write_tensors,
+)
 from loops_sdk.local.engine.torch_engine.heads import LowRank
+from loops_sdk.local.engine.torch_engine.linears import Linears
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 
 __all__ = ["TrainedAdapter"]
 
 _NAME = "default"
+_PARTS = ("lora_A", "lora_B")
 
 
 class TrainedAdapter:
@@ -49,6 +59,7 @@ class TrainedAdapter:
             task_type="CAUSAL_LM",
             base_model_name_or_path=base.path,
         )
+        self._linears = base.linears
         self._tuner = _inject(base, lora)
         self._layers = {path: m for path, m in base.model.named_modules() if isinstance(m, LoraLayer)}
         self.config: Mapping[str, Any] = _plain(lora)
@@ -58,10 +69,10 @@ class TrainedAdapter:
     def _named_tensors(self) -> dict[str, nn.Parameter]:
         named: dict[str, nn.Parameter] = {}
         for path, layer in sorted(self._layers.items()):
-            for part, modules in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
-                linear: Any = modules[_NAME]
+            for part in _PARTS:
+                linear: Any = getattr(layer, part)[_NAME]
                 linear.weight = nn.Parameter(linear.weight.data.float())
-                named[f"{PREFIX}{path}.{part}.weight"] = linear.weight
+                named[_key(path, part)] = linear.weight
         return named
 
     @torch.no_grad()
@@ -86,32 +97,62 @@ class TrainedAdapter:
         write_tensors(self.tensors, folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n")
 
-    def read(self, folder: Path) -> dict[str, Tensor]:
-        """The tensors of a PEFT folder that fits this adapter in every name, shape and scale.
+    def read(self, folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """Configuration and tensors of an adapter in a PEFT folder: of this rank, with whatever alpha, on any parts.
 
         Raises:
-            RuntimeError: it does not, or cannot be read. Says which tensor or setting.
+            RuntimeError: it has another rank, does not fit the base model, or cannot be read. Says which tensor or
+                setting.
         """
         try:
             saved = json.loads((folder / CONFIG_FILE).read_text())
-        except (OSError, ValueError) as error:
+            alpha = saved["lora_alpha"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RuntimeError(f"{folder} holds no adapter ({error})") from None
-        for key in ("r", "lora_alpha", "use_rslora"):
+        for key in ("r", "use_rslora"):
             if saved.get(key) != self.config[key]:
                 raise RuntimeError(
                     f"{folder} was saved with {key}={saved.get(key)}, this adapter has {self.config[key]}"
                 )
-        return read_tensors(folder / WEIGHTS_FILE, self.tensors)
+        tensors = read_tensors(folder / WEIGHTS_FILE)
+        config = _config(self.config["r"], alpha, self._linears.flags([_path(key) for key in tensors]), folder)
+        require_like(folder / WEIGHTS_FILE, tensors, _shapes(self._linears, config))
+        return config, tensors
 
     @torch.no_grad()
     def assign(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `read` gave."""
+        """Take over the tensors that `read` gave, into an adapter of the configuration that it gave."""
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])
 
     def remove(self) -> None:
         """Take the LoRA layers out of the model again."""
         self._tuner.unload()
+
+
+def _key(path: str, part: str) -> str:
+    return f"{PREFIX}{path}.{part}.weight"
+
+
+def _path(key: str) -> str:
+    """Path of the layer that a tensor's name belongs to."""
+    return key.removeprefix(PREFIX).rpartition(".lora_")[0]
+
+
+def _config(rank: int, alpha: int, flags: Mapping[str, bool], folder: Path) -> AdapterConfig:
+    try:
+        return AdapterConfig(rank, alpha, **flags)
+    except InvalidInputError as error:  # no known layer, or a scale that makes no sense
+        raise RuntimeError(f"{folder} holds no adapter for this base model ({error.message})") from None
+
+
+def _shapes(linears: Linears, config: AdapterConfig) -> dict[str, tuple[int, int]]:
+    """What an adapter of this configuration consists of."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for path in linears.chosen(config):
+        inputs, outputs = linears.sizes[path]
+        shapes |= {_key(path, "lora_A"): (config.lora_rank, inputs), _key(path, "lora_B"): (outputs, config.lora_rank)}
+    return shapes
 
 
 def _inject(base: BaseModel, lora: LoraConfig) -> LoraModel:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Literal, get_args
 
 import attrs
 from torch import nn
@@ -45,6 +45,16 @@ def head_path(model: PreTrainedModel) -> str:
     raise InvalidInputError(f"base_model: {type(model).__name__} has no linear layer that scores the vocabulary")
 
 
+def _part(path: str, head: str) -> Part | None:
+    """Of a linear layer. Layers outside the repeated blocks (say, of embeddings) and routers are none of the three."""
+    if path == head:
+        return "unembed"
+    names = path.split(".")
+    if names[-1] in _ROUTERS or not any(name.isdigit() for name in names):
+        return None
+    return "attn" if any(mark in name for name in names for mark in _ATTENTION) else "mlp"
+
+
 @attrs.frozen
 class Linears:
     """The linear layers that an adapter can be put on, as they were before there was one.
@@ -52,24 +62,32 @@ class Linears:
     Attributes:
         architecture: class name of the model, for messages.
         parts: part of each layer by its path.
+        sizes: inputs and outputs of each layer by its path.
         paths: paths of all modules.
     """
 
     architecture: str
     parts: Mapping[str, Part]
+    sizes: Mapping[str, tuple[int, int]]
     paths: tuple[str, ...]
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Linears:
-        """Find them. Layers outside the repeated blocks (say, of embeddings) and routers are none of the three."""
+        """Find them."""
         head = head_path(model)
-        parts: dict[str, Part] = {head: "unembed"}
-        for path, module in model.named_modules():
-            names = path.split(".")
-            in_block = any(name.isdigit() for name in names)
-            if path != head and in_block and sizes(module) is not None and names[-1] not in _ROUTERS:
-                parts[path] = "attn" if any(mark in name for name in names for mark in _ATTENTION) else "mlp"
-        return cls(type(model).__name__, parts, tuple(path for path, _ in model.named_modules()))
+        modules = dict(model.named_modules())
+        linear = {path: size for path, module in modules.items() if (size := sizes(module)) is not None}
+        parts: dict[str, Part] = {path: part for path in linear if (part := _part(path, head)) is not None}
+        return cls(type(model).__name__, parts, {path: linear[path] for path in parts}, tuple(modules))
+
+    def chosen(self, config: AdapterConfig) -> list[str]:
+        """Paths of the layers that an adapter of this configuration is put on, sorted."""
+        return sorted(path for path, part in self.parts.items() if getattr(config, f"train_{part}"))
+
+    def flags(self, paths: Collection[str]) -> dict[str, bool]:
+        """The flags of an adapter on these layers; paths that are no such layer count for none."""
+        found = {self.parts.get(path) for path in paths}
+        return {f"train_{part}": part in found for part in get_args(Part)}
 
     def targets(self, config: AdapterConfig) -> list[str]:
         """The `target_modules` of a PEFT configuration for the chosen parts: last names if they suffice, else paths.
@@ -77,11 +95,10 @@ class Linears:
         Raises:
             InvalidInputError: a chosen part has no linear layer in this model.
         """
-        flags: dict[Part, bool] = {"attn": config.train_attn, "mlp": config.train_mlp, "unembed": config.train_unembed}
-        for part, wanted in flags.items():
-            if wanted and part not in self.parts.values():
+        for part in get_args(Part):
+            if getattr(config, f"train_{part}") and part not in self.parts.values():
                 raise InvalidInputError(f"train_{part}: {self.architecture} has no linear layers of this kind")
-        chosen = {path for path, part in self.parts.items() if flags[part]}
+        chosen = set(self.chosen(config))
         names = {path.rpartition(".")[2] for path in chosen}
         meant = {path for path in self.paths if path.rpartition(".")[2] in names}
         return sorted(names if meant == chosen else chosen)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from loops_sdk.local.engine.torch_engine.files import CONFIG_FILE, PREFIX, WEIGHTS_FILE
 from loops_sdk.local.engine.torch_engine.heads import LowRank
-from loops_sdk.local.engine.torch_engine.linears import sizes
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 
 __all__ = ["BASE", "AdapterSwitch", "ServedAdapter", "read_adapter"]
@@ -82,7 +81,7 @@ def _pairs(name: str, tensors: Mapping[str, Tensor], scaling: float, base: BaseM
 def _require_fit(name: str, path: str, pair: LowRank, base: BaseModel) -> None:
     if path not in base.linears.parts:
         raise RuntimeError(f"adapter {name!r}: {base.name} has no linear layer {path}")
-    wanted = sizes(base.model.get_submodule(path))
+    wanted = base.linears.sizes[path]
     if wanted != (pair.a.shape[1], pair.b.shape[0]) or pair.a.shape[0] != pair.b.shape[1]:
         shapes = f"{list(pair.a.shape)} and {list(pair.b.shape)}"
         raise RuntimeError(f"adapter {name!r}: {path} maps {wanted} in {base.name}, the pair has shapes {shapes}")

@@ -21,7 +21,7 @@ from loops_sdk.local.engine.results import Results
 from loops_sdk.local.engine.torch_engine.adamw import Moments, adamw_step, global_norm
 from loops_sdk.local.engine.torch_engine.adapters import TrainedAdapter
 from loops_sdk.local.engine.torch_engine.batching import plan
-from loops_sdk.local.engine.torch_engine.files import read_tensors, write_tensors
+from loops_sdk.local.engine.torch_engine.files import read_tensors, require_like, write_tensors
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 from loops_sdk.local.engine.torch_engine.scoring import Scorer
 from loops_sdk.types import AdamParams, Datum, ForwardBackwardOutput, OptimStepResponse
@@ -33,6 +33,8 @@ _TOKEN_BUDGET = {"cpu": 2048, "cuda": 16384}
 
 _STATE_FILE = "training_state.json"
 _MOMENTS_FILE = "optimizer.safetensors"
+#: Names of a tensor's two moments, as torch calls them.
+_FIRST, _SECOND = "{}.exp_avg", "{}.exp_avg_sq"
 
 
 class TorchTrainingEngine:
@@ -92,6 +94,9 @@ class TorchTrainingEngine:
             InvalidInputError: a chosen part has no layers in this model. The old adapter stays.
         """
         self._base.linears.targets(config)  # refuses before anything has changed
+        self._replace(config)
+
+    def _replace(self, config: AdapterConfig) -> None:
         self._adapter.remove()
         self._adapter = TrainedAdapter(self._base, config)
         self._reset(Moments.fresh(self._adapter.tensors.values()))
@@ -208,33 +213,33 @@ class TorchTrainingEngine:
         Accumulated gradients are no part of it.
         """
         self._adapter.save(folder)
-        write_tensors(self._moment_tensors(self._moments), folder / _MOMENTS_FILE)
+        write_tensors(self._moment_tensors(), folder / _MOMENTS_FILE)
         state = {"step": self.step, "base_model": self._base.name, "fingerprint": self._base.fingerprint}
         (folder / _STATE_FILE).write_text(json.dumps(state) + "\n")
 
-    def _moment_tensors(self, moments: Moments) -> dict[str, Tensor]:
-        first = {f"{name}.exp_avg": tensor for name, tensor in zip(self._adapter.tensors, moments.first, strict=True)}
-        second = {
-            f"{name}.exp_avg_sq": tensor for name, tensor in zip(self._adapter.tensors, moments.second, strict=True)
-        }
-        return first | second
+    def _moment_tensors(self) -> dict[str, Tensor]:
+        names, moments = list(self._adapter.tensors), self._moments
+        first = zip(map(_FIRST.format, names), moments.first, strict=True)
+        second = zip(map(_SECOND.format, names), moments.second, strict=True)
+        return dict([*first, *second])
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
         """Read what `save_state` wrote and drop accumulated gradients. Without `optimizer`: fresh moments, `step` 0.
 
+        The adapter becomes the saved one, with its alpha and on its layers.
+
         Raises:
-            RuntimeError: the folder holds an adapter of another base model or of other shapes. Nothing has changed.
+            RuntimeError: the folder holds an adapter of another base model or of another rank. Nothing has changed.
         """
         state = self._read_state(folder)
-        tensors = self._adapter.read(folder)
-        moments = Moments.fresh(self._adapter.tensors.values())
-        if optimizer:
-            saved = read_tensors(folder / _MOMENTS_FILE, self._moment_tensors(moments))
-            for name, tensor in self._moment_tensors(moments).items():
-                tensor.copy_(saved[name])
-            moments.step = int(state["step"])
+        config, tensors = self._adapter.read(folder)
+        moments = _read_moments(folder / _MOMENTS_FILE, tensors) if optimizer else {}
+        self._replace(config)
         self._adapter.assign(tensors)
-        self._reset(moments)
+        if optimizer:
+            for name, tensor in self._moment_tensors().items():
+                tensor.copy_(moments[name])
+            self._moments.step = int(state["step"])
 
     def _read_state(self, folder: Path) -> dict[str, Any]:
         try:
@@ -248,3 +253,11 @@ class TorchTrainingEngine:
                 f"load_state: {folder} was saved on the base model {name!r}, this is {self._base.name!r}"
             )
         return state
+
+
+def _read_moments(path: Path, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The moments of an adapter with these tensors."""
+    moments = read_tensors(path)
+    shapes = {form.format(name): tensor.shape for form in (_FIRST, _SECOND) for name, tensor in adapter.items()}
+    require_like(path, moments, shapes)
+    return moments

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from loops_sdk.errors import InvalidInputError
@@ -399,26 +399,117 @@ def test_without_optimizer_moments_and_step_are_fresh(training_engine: Engines, 
         engine.optim_step(AdamParams())
 
 
-@pytest.mark.parametrize(
-    "wrong", ["other model", "other rank", "other parts", "no folder", "broken json", "broken tensors"]
-)
+MISFITS = {
+    "other model": "saved on the base model",
+    "other rank": r"was saved with r=4, this adapter has 32",
+    "no folder": "holds no training state",
+    "broken state": "holds no training state",
+    "no configuration": "holds no adapter",
+    "no alpha": "holds no adapter .*lora_alpha",
+    "odd alpha": "lora_alpha",
+    "rank-stabilised": "was saved with use_rslora=True",
+    "broken moments": "optimizer.safetensors cannot be read",
+    "moments of other layers": "optimizer.safetensors (has an unknown|lacks the) tensor .*mlp",
+    "broken weights": "adapter_model.safetensors cannot be read",
+    "half of a layer": r"adapter_model.safetensors lacks the tensor .*lora_B",
+    "unknown layers": r"no adapter for this base model .*expected at least one",
+    "other shapes": r"adapter_model.safetensors: .* has shape \[1, (32|64)\], expected \[32, (32|64)\]",
+}
+
+
+def misfit(wrong: str, folder: Path) -> None:
+    """Spoil a folder that `save_state` wrote."""
+    weights, moments = folder / "adapter_model.safetensors", folder / "optimizer.safetensors"
+    config, state = folder / "adapter_config.json", folder / "training_state.json"
+    settings, tensors = json.loads(config.read_text()), load_file(weights)
+    first = next(name for name in tensors if "lora_A" in name)
+    if wrong == "broken state":
+        state.write_text("{")
+    elif wrong == "no configuration":
+        config.unlink()
+    elif wrong == "no alpha":
+        config.write_text(json.dumps({name: value for name, value in settings.items() if name != "lora_alpha"}))
+    elif wrong in ("odd alpha", "rank-stabilised"):
+        config.write_text(json.dumps(settings | ({"lora_alpha": 0} if wrong == "odd alpha" else {"use_rslora": True})))
+    elif wrong in ("broken moments", "broken weights"):
+        (moments if wrong == "broken moments" else weights).write_bytes(b"nothing")
+    elif wrong == "moments of other layers":
+        save_file({name: tensor for name, tensor in load_file(moments).items() if "mlp" not in name}, moments)
+    elif wrong == "half of a layer":
+        del tensors[first.replace("lora_A", "lora_B")]
+        save_file(tensors, weights)
+    elif wrong == "unknown layers":
+        save_file({"base_model.model.somewhere.lora_A.weight": tensors[first]}, weights)
+    elif wrong == "other shapes":
+        save_file(tensors | {first: tensors[first][:1].clone()}, weights)
+
+
+@pytest.mark.parametrize("wrong", MISFITS)
 def test_a_state_that_does_not_fit_changes_nothing(training_engine: Engines, tmp_path: Path, wrong: str) -> None:
     saved = training_engine("tied" if wrong == "other model" else "llama")
-    saved.init_adapter(AdapterConfig(lora_rank=4 if wrong == "other rank" else 32, train_mlp=wrong != "other parts"))
+    saved.init_adapter(AdapterConfig(lora_rank=4 if wrong == "other rank" else 32, lora_alpha=8, train_unembed=False))
     if wrong != "no folder":
         saved.save_state(tmp_path)
-    if wrong == "broken json":
-        (tmp_path / "training_state.json").write_text("{")
-    if wrong == "broken tensors":
-        (tmp_path / "optimizer.safetensors").write_bytes(b"nothing")
+        misfit(wrong, tmp_path)
     engine = training_engine()
     engine.forward_backward(rl_data(4), "cross_entropy", None)
-    before = {name: tensor.clone() for name, tensor in engine._adapter.tensors.items()}
-    says = {"other model": "base model", "other rank": "r=4", "other parts": "lacks the tensor|unknown tensor"}
-    with pytest.raises(RuntimeError, match=says.get(wrong, "holds no|cannot be read")):
+    before, config = {name: tensor.clone() for name, tensor in engine._adapter.tensors.items()}, engine.adapter_config
+    with pytest.raises(RuntimeError, match=MISFITS[wrong]):
         engine.load_state(tmp_path, optimizer=True)
+    assert engine.adapter_config == config
+    assert engine._adapter.tensors.keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in engine._adapter.tensors.items())
     assert engine.optim_step(AdamParams()).metrics["step"] == 1
+
+
+@pytest.mark.parametrize("architecture", ["tied", "gpt2"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        AdapterConfig(4, lora_alpha=64),
+        AdapterConfig(4, train_mlp=False),
+        AdapterConfig(4, lora_alpha=3, train_attn=False, train_mlp=False),
+        AdapterConfig(4, train_attn=False, train_unembed=False),
+    ],
+    ids=["alpha", "no mlp", "alpha and head alone", "mlp alone"],
+)
+@pytest.mark.parametrize("optimizer", [True, False], ids=["with moments", "weights alone"])
+def test_a_state_brings_its_alpha_and_its_layers(
+    training_engine: Engines, tmp_path: Path, architecture: str, config: AdapterConfig, optimizer: bool
+) -> None:
+    def step(engine: TorchTrainingEngine) -> None:
+        engine.forward_backward(rl_data(9, 5), "importance_sampling", None)
+        engine.optim_step(AdamParams(learning_rate=0.01))
+
+    first, second = training_engine(architecture), training_engine(architecture)
+    first.init_adapter(config)
+    step(first)
+    first.save_state(tmp_path / "one")
+    if not optimizer:
+        first.load_state(tmp_path / "one", optimizer=False)
+    second.init_adapter(AdapterConfig(4, seed=5))
+    step(second)
+    second.load_state(tmp_path / "one", optimizer=optimizer)
+    assert second.adapter_config == first.adapter_config
+    assert second.adapter_config["lora_alpha"] == config.lora_alpha
+    assert second.step == first.step == optimizer
+    for engine, name in ((first, "a"), (second, "b")):
+        step(engine)
+        engine.save_state(tmp_path / name)
+    for file in ("adapter_model.safetensors", "optimizer.safetensors", "adapter_config.json", "training_state.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_alpha_scales_what_the_adapter_adds(training_engine: Engines, tmp_path: Path) -> None:
+    """Twice the alpha with half of B is the same model."""
+    engine, data = training_engine(), [Datum(list(range(10, 30)))]
+    outputs = []
+    for alpha, scale in ((16, 0.2), (32, 0.1), (32, 0.2)):
+        engine.init_adapter(AdapterConfig(lora_rank=4, lora_alpha=alpha, seed=1))
+        stir(engine, scale)
+        outputs.append(engine.forward(data, "cross_entropy", None).loss)
+    assert outputs[0] == pytest.approx(outputs[1], rel=1e-6)
+    assert outputs[0] != pytest.approx(outputs[2], rel=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

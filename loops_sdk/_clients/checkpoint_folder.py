@@ -1,0 +1,130 @@
+"""The folder a checkpoint is downloaded into: which names may be written there, and what may be there already. It opens
+no connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+
+import attrs
+
+from loops_sdk._net.download import PART
+from loops_sdk._wire import codec
+from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError
+from loops_sdk.types import CheckpointFile
+from loops_sdk.types._checks import shown
+
+#: Says of which checkpoint the files around it are: adapters of one run differ in neither names nor sizes.
+RECORD = ".loops-checkpoint.json"
+
+
+def check_names(files: list[CheckpointFile]) -> None:
+    """Refuse names that lead out of the folder or do not fit beside each other.
+
+    Raises:
+        ProtocolError: the first such name is in the message.
+    """
+    names = [_checked_name(file.relative_file_name) for file in files]
+    taken = {RECORD}
+    for name in names:
+        if not taken.isdisjoint((name, name + PART)):
+            raise ProtocolError(f"the service named two files that both want to be called {name!r}")
+        taken |= {name, name + PART}
+    folders = {str(parent) for name in names for parent in Path(name).parents}
+    if both := taken & folders:
+        raise ProtocolError(f"the service named a file that is also a folder: {min(both)!r}")
+
+
+def _checked_name(name: str) -> str:
+    parts = name.split("/")
+    steps_out = "\\" in name or PureWindowsPath(name).drive or not {"", ".", ".."}.isdisjoint(parts)
+    if steps_out or not name.isprintable():
+        raise ProtocolError(f"the service named a file {shown(name, 120)}, which is no path inside a folder: refused")
+    return name
+
+
+@attrs.frozen
+class Record:
+    """What a folder says about itself: the checkpoint, and name, size and time of each file."""
+
+    checkpoint: str
+    files: list[tuple[str, int, str]]
+
+
+class CheckpointFolder:
+    """The folder of one checkpoint.
+
+    Args:
+        root: where it is or will be.
+        checkpoint_id: whose files it holds.
+        files: the files, whose names `check_names` has seen.
+    """
+
+    def __init__(self, root: str | Path, checkpoint_id: str, files: list[CheckpointFile]) -> None:
+        self._root, self.files = Path(root).expanduser(), files
+        listed = [(file.relative_file_name, file.size_bytes, file.last_modified) for file in files]
+        self.record = Record(checkpoint_id, sorted(listed))
+
+    def path(self, file: CheckpointFile) -> Path:
+        """Where a file goes."""
+        return self._root / file.relative_file_name
+
+    def missing(self) -> list[tuple[int, CheckpointFile]]:
+        """The files that are not there as a whole, with their places in the service's order."""
+        return [(index, file) for index, file in enumerate(self.files) if not self._is_whole(file)]
+
+    def _is_whole(self, file: CheckpointFile) -> bool:
+        path = self.path(file)
+        return path.is_file() and path.stat().st_size == file.size_bytes
+
+    def open(self) -> None:
+        """Make the folder ready.
+
+        Raises:
+            InvalidInputError: it holds something else than this checkpoint.
+            LoopsError: it cannot be made.
+        """
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            before = self._read_record()
+            self._check(before)
+            if before is None:
+                (self._root / RECORD).write_bytes(codec.encode(self.record))
+            for file in self.files:
+                self.path(file).parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise InvalidInputError(f"folder: {error.filename} is a file") from None
+        except LoopsError:
+            raise
+        except OSError as error:
+            raise LoopsError(f"folder: {self._root} cannot be written ({error.strerror or error})") from error
+
+    def _check(self, before: Record | None) -> None:
+        if before is not None and before.checkpoint != self.record.checkpoint:
+            raise self._refused(f"holds another checkpoint, {before.checkpoint}")
+        if before is not None and before != self.record:
+            raise self._refused("holds an earlier state of this checkpoint, whose files have changed since")
+        ours = {name + end for name, _, _ in self.record.files for end in ("", PART)} if before else set()
+        for name in self._content():
+            if name not in ours:
+                raise self._refused(f"holds {name!r}, which no download of this checkpoint has put there")
+
+    def _content(self) -> Iterator[str]:
+        for path in sorted(self._root.rglob("*")):
+            name = path.relative_to(self._root).as_posix()
+            if path.is_symlink():
+                raise self._refused(f"holds {name!r}, a link that may lead elsewhere")
+            if name != RECORD and not path.is_dir():
+                yield name
+
+    def _read_record(self) -> Record | None:
+        try:
+            return codec.decode((self._root / RECORD).read_bytes(), Record)
+        except FileNotFoundError:
+            return None
+        except ProtocolError:
+            raise self._refused(f"holds a {RECORD} that is not legible") from None
+
+    def _refused(self, why: str) -> InvalidInputError:
+        return InvalidInputError(f"folder: {self._root} {why}; give an empty or a new folder")

@@ -1,0 +1,160 @@
+"""``loops runs``: what is training, and the end of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from loops_sdk._clients.control import ControlPlane
+from loops_sdk.cli.checkpoints import print_checkpoints, with_address
+from loops_sdk.cli.connection import ask, connection_options
+from loops_sdk.cli.output import json_option, moment, note, print_fields, print_json, print_table
+from loops_sdk.errors import NotFoundError, RequestTimeoutError
+from loops_sdk.types import Checkpoint, Run, Sampler
+
+_UNKNOWN = "`loops runs list --all` shows your runs, `--org` everybody's"
+#: How long a run may take to stop, and how often it is looked at.
+_STOPS_WITHIN = 60.0
+_LOOK_AGAIN = 1.0
+
+
+@click.group(short_help="Training runs: list, show, deactivate.")
+def runs() -> None:
+    """Training runs on the service, or on the deployment that LOOPS_BASE_URL names."""
+
+
+@runs.command("list", short_help="Runs, newest first.")
+@click.option("--all", "with_inactive", is_flag=True, help="Also runs that have ended.")
+@click.option("--org", is_flag=True, help="Everybody's runs, not only your own.")
+@click.option("--base-model", help="Runs of this base model only.")
+@json_option
+@connection_options
+def list_runs(base_url: str, with_inactive: bool, org: bool, base_model: str | None, as_json: bool) -> None:
+    """List training runs, newest first; those of a team when LOOPS_TEAM names one.
+
+    \b
+    Example:  loops runs list --all --base-model Qwen/Qwen3-8B
+    """
+    found = ask(base_url, lambda control: _listed(control, base_model, "org" if org else None))
+    shown = sorted((run for run in found if with_inactive or not _ended(run)), key=_age, reverse=True)
+    if as_json:
+        print_json(shown)
+    else:
+        _print_runs(shown, with_owner=org, empty="no runs" if with_inactive else "no active runs")
+    if hidden := len(found) - len(shown):
+        note(f"ended runs hidden: {hidden} (--all shows them)")
+
+
+async def _listed(control: ControlPlane, base_model: str | None, scope: str | None) -> list[Run]:
+    if team := os.environ.get("LOOPS_TEAM"):
+        await control.act_for(team)
+    return await control.list_runs(base_model=base_model, scope=scope)
+
+
+def _ended(run: Run) -> bool:
+    return run.status.name == "INACTIVE"
+
+
+def _age(run: Run) -> Any:
+    return run.created_at
+
+
+def _print_runs(shown: list[Run], *, with_owner: bool, empty: str) -> None:
+    headings = ["RUN", *(["OWNER"] if with_owner else []), "NAME", "BASE MODEL", "STATUS", "CREATED"]
+    rows = [
+        [run.id, *([run.user.email] if with_owner else []), run.name, run.base_model, run.status.name, _created(run)]
+        for run in shown
+    ]
+    print_table(headings, rows, empty=empty)
+
+
+def _created(made: Run | Sampler) -> str:
+    return moment(made.created_at)
+
+
+@runs.command(short_help="One run, its sampler and its checkpoints.")
+@click.argument("run_id")
+@json_option
+@connection_options
+def show(base_url: str, run_id: str, as_json: bool) -> None:
+    """Show a run, its sampler and its checkpoints.
+
+    With --json an object with the fields `run` (the sampler is in it) and `checkpoints`.
+
+    \b
+    Example:  loops runs show k4q95w5
+    """
+
+    async def both(control: ControlPlane) -> tuple[Run, list[Checkpoint]]:
+        return await control.get_run(run_id), await control.checkpoints(run_id=run_id)
+
+    run, checkpoints = ask(base_url, both, unknown=_UNKNOWN)
+    if as_json:
+        print_json({"run": run, "checkpoints": [with_address(one) for one in checkpoints]})
+        return
+    print_fields(_fields(run))
+    click.echo()
+    print_checkpoints(checkpoints)
+
+
+def _fields(run: Run) -> list[tuple[str, object]]:
+    fields: list[tuple[str, object]] = [
+        ("run", run.id),
+        ("name", run.name),
+        ("base model", run.base_model),
+        ("status", run.status.name),
+        ("created", _created(run)),
+        ("owner", run.user.email),
+        ("session", run.session_id),
+        ("trainer", run.base_url),
+        ("deployment", run.deployment_id),
+    ]
+    if run.sampler is None:
+        return [*fields, ("sampler", "none")]
+    at = f"{run.sampler.id}, {run.sampler.status.name} since {_created(run.sampler)}, {run.sampler.base_url}"
+    return [*fields, ("sampler", at)]
+
+
+@runs.command(short_help="Stop a run and its sampler; its checkpoints stay.")
+@click.argument("run_id")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
+@connection_options
+def deactivate(base_url: str, run_id: str, yes: bool) -> None:
+    """Stop a run's trainer and its sampler, and wait until they have stopped. Its checkpoints stay.
+
+    \b
+    Example:  loops runs deactivate k4q95w5 --yes
+    """
+    if not yes and not _confirmed(run_id):
+        note("nothing was done")
+        sys.exit(1)
+    ask(base_url, lambda control: _stop(control, run_id), unknown=_UNKNOWN)
+    click.echo(f"run {run_id} has ended; its checkpoints stay")
+
+
+def _confirmed(run_id: str) -> bool:
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on: give --yes to end the run")
+    return click.confirm(f"End run {run_id} and its sampler?", err=True)
+
+
+async def _stop(control: ControlPlane, run_id: str) -> None:
+    await control.deactivate_run(run_id)
+    end = time.monotonic() + _STOPS_WITHIN
+    while True:
+        try:
+            run = await control.get_run(run_id)
+        except NotFoundError:
+            return
+        if _ended(run):
+            return
+        if time.monotonic() + _LOOK_AGAIN > end:
+            raise RequestTimeoutError(
+                f"the run was told to end and is still {run.status.name}", run_id=run_id, elapsed=_STOPS_WITHIN
+            )
+        await asyncio.sleep(_LOOK_AGAIN)

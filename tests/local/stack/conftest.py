@@ -1,0 +1,28 @@
+"""What the tests of whole deployments share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ..conftest import DOUBLES
+
+
+@pytest.fixture
+def doubles_can_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """By the children, too; and temporary folders are where the test can see them."""
+    monkeypatch.setenv("PYTHONPATH", str(DOUBLES))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return temporary
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
