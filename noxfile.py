@@ -101,6 +101,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def fuzz(session: nox.Session) -> None:
+    """Hostile servers and clients, and the state machines, drawn by hypothesis. Argument: CASES, by default 500."""
+    install(session, "--editable", ".[local,dev]")
+    (cases,) = session.posargs or ("500",)
+    session.run("pytest", "tests/fuzz", env={"LOOPS_FUZZ": cases})
+
+
+@nox.session(reuse_venv=True)
 def soak(session: nox.Session) -> None:
     """Minutes of training and sampling through a bad network: nothing may grow. Arguments: MINUTES (2) SEED (0)."""
     install(session, "--editable", ".[local,dev]")

@@ -26,6 +26,7 @@ from loops_sdk.errors import (
 from loops_sdk.types import (
     Checkpoint,
     CheckpointFilesResponse,
+    CheckpointPath,
     CheckpointSource,
     Deactivated,
     Run,
@@ -168,8 +169,12 @@ class ControlPlane:
         Raises:
             NotFoundError: there is none.
         """
-        found = (one for one in await self.checkpoints(checkpoint_path=path) if one.path == path)
-        if (checkpoint := next(found, None)) is None:
+        wanted = CheckpointPath.parse(path)
+        target = "trainer" if wanted.kind == "weights" else "sampler"
+        listed = await self.checkpoints(checkpoint_path=path)
+        # Field by field, for others in the list may have names of which no address can be made.
+        named = (one for one in listed if (one.run_id, one.checkpoint_id) == (wanted.run_id, wanted.name))
+        if (checkpoint := next((one for one in named if one.target == target), None)) is None:
             raise NotFoundError(f"there is no checkpoint {path}")
         return checkpoint
 

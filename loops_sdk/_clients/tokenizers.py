@@ -22,7 +22,8 @@ _lock = threading.Lock()
 
 
 async def tokenizer_of(base_model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id, a local folder, a GGUF file, or a model that ships with this package.
+    """The tokenizer of a hub id, a local folder, a GGUF file, or a model that ships with this package. No code that
+    comes with a tokenizer is run.
 
     Raises:
         InvalidInputError: there is no tokenizer under this name, or the hub cannot be reached.
@@ -43,7 +44,7 @@ def _load(base_model: str) -> PreTrainedTokenizerBase:
 
     name, options = _source(base_model)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **options)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"base_model: no tokenizer for {base_model!r}: expected a Hugging Face id, a local folder, a .gguf file "

@@ -564,9 +564,9 @@ class TrainingClient:
         """
         reply = await self._channel.read(endpoints.POLICY_VERSION)
         version = reply.get("policy_version") if isinstance(reply, dict) else reply
-        if not isinstance(version, int) or isinstance(version, bool):
+        if not isinstance(version, int) or isinstance(version, bool) or version < 0:
             raise ProtocolError(
-                f"unexpected reply: expected a policy version, got {reply!r}", operation="policy_version"
+                f"unexpected reply: expected a policy version, got {shown(reply)}", operation="policy_version"
             )
         self._state.asked(version)
         return version

@@ -7,6 +7,7 @@ turn. At most four connections are in use: one that submits, two that poll, one 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,8 +24,9 @@ from loops_sdk._net.poller import Poller
 from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
 from loops_sdk._wire.endpoints import HEALTH, Endpoint
-from loops_sdk.errors import ClientClosedError, LoopsError
+from loops_sdk.errors import ClientClosedError, LoopsError, ProtocolError
 from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
+from loops_sdk.types._checks import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: What can be an operation's id: it becomes part of an address.
+_ID = re.compile(r"[!-~]{1,255}")
 #: Bodies with more numbers than this are encoded off the event loop.
 _LARGE = 32 * 1024
 #: Seconds one attempt to submit gets at least, also when a quarter of the whole time is less: uploads may be slow.
@@ -257,7 +261,7 @@ class Channel:
         headers = {idempotency.HEADER: submission.key}
         answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
         try:
-            operation_id = codec.decode(answer.body, Accepted).operation_id
+            operation_id = self._new_id(codec.decode(answer.body, Accepted).operation_id)
         except LoopsError as error:
             error.add_context(elapsed=time.monotonic() - submission.called_at, **answer.context())
             raise
@@ -267,6 +271,14 @@ class Channel:
         self._caller.emit(OperationSubmitted(endpoint.name, operation_id, submission.key, url, elapsed))
         self._watch(record)
         return OperationFuture(record, self._watch)
+
+    def _new_id(self, operation_id: str) -> str:
+        """The id of an operation, if it can be asked for, and nothing else is asked for under it."""
+        if not _ID.fullmatch(operation_id) or operation_id in (".", ".."):
+            raise ProtocolError(f"unexpected reply: expected an operation_id, got {shown(operation_id)}")
+        if operation_id in self._source.records:
+            raise ProtocolError(f"unexpected reply: operation_id {operation_id} is that of an earlier operation")
+        return operation_id
 
     def _watch(self, record: Record[Any]) -> None:
         self._poller.watch(self._source, record)

@@ -10,15 +10,16 @@ import contextlib
 import platform
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
 from yarl import URL
 
 from loops_sdk._net.addresses import may_name, origin, proxy_for
+from loops_sdk._wire.failures import request_id
 from loops_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
@@ -28,8 +29,11 @@ from loops_sdk.errors import (
     RequestTimeoutError,
 )
 
+T = TypeVar("T")
+
 _PIECE = 256 * 1024
 _MOST = 64 * 2**20
+_MOST_OF_REFUSAL = 2**20
 _CONNECT_TIMEOUT = 10.0
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
@@ -37,6 +41,9 @@ _KEEP_IDLE = 15.0
 _MOST_CAUSE = 300
 #: First probe after 20 s of silence; three lost ones, 10 s apart, end the connection.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+#: What stands in an answer where the key stood. Keys that are shorter are words, not secrets.
+_BLANK = b"(the API key)"
+_SHORTEST_KEY = 16
 _USER_AGENT = f"loops-sdk (Python/{platform.python_version()}; {platform.system()})"
 
 
@@ -50,7 +57,7 @@ class Response:
 
     def context(self) -> dict[str, Any]:
         """What an error about this answer carries."""
-        return {"status": self.status, "request_id": self.headers.get("X-Request-Id")}
+        return {"status": self.status, "request_id": request_id(self.headers)}
 
 
 @attrs.frozen
@@ -139,9 +146,14 @@ class Transport:
             timeout=_client_timeout(timeout),
             allow_redirects=False,
         )
-        with self._translating(url, timeout):
-            async with self._until_closed(), request as response:
-                return Response(response.status, response.headers, await _whole(response, most))
+        return await self._translating(self._answer(request, most), url, timeout)
+
+    async def _answer(
+        self, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse], most: int
+    ) -> Response:
+        async with self._until_closed(), request as response:
+            whole = await _whole(response, most)
+            return Response(response.status, self._blanked_headers(response), self._blanked(whole))
 
     @contextlib.asynccontextmanager
     async def stream(self, url: str, *, headers: Mapping[str, str], idle: float) -> AsyncIterator[Stream]:
@@ -162,12 +174,10 @@ class Transport:
         )
         try:
             async with self._until_closed():
-                with self._translating(shown, idle):
-                    response = await request
+                response = await self._translating(request, shown, idle)
 
-                async def piece() -> bytes:
-                    with self._translating(shown, idle):
-                        return await response.content.read(_PIECE)
+                def piece() -> Awaitable[bytes]:
+                    return self._translating(response.content.read(_PIECE), shown, idle)
 
                 try:
                     yield Stream(response.status, response.headers, piece)
@@ -242,12 +252,34 @@ class Transport:
             headers["Content-Length"] = str(len(body))
         return headers
 
-    @contextlib.contextmanager
-    def _translating(self, url: str, timeout: float) -> Iterator[None]:
+    def _hidden(self, text: str) -> str:
+        return self._blanked(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    def _blanked(self, body: bytes) -> bytes:
+        """A body as it came, but for the key: some servers repeat it when they refuse it, and what they say ends up in
+        errors and logs.
+        """
+        key = self._api_key.encode()
+        return body.replace(key, _BLANK) if len(key) >= _SHORTEST_KEY else body
+
+    def _blanked_headers(self, response: aiohttp.ClientResponse) -> Mapping[str, str]:
+        headers, key = response.headers, self._api_key
+        telling = [name for name, value in headers.items() if len(key) >= _SHORTEST_KEY and key in value]
+        if not telling:
+            return headers
+        copy = headers.copy()
+        for name in telling:
+            copy[name] = _BLANK.decode()
+        return copy
+
+    async def _translating(self, work: Awaitable[T], url: str, timeout: float) -> T:
+        """What `work` gives, its failures under our own names."""
         try:
-            yield
+            return await work
         except (aiohttp.ClientError, OSError, ssl.SSLError, TimeoutError, UnicodeError) as error:
-            raise self._translated(error, url, timeout) from error
+            failure, cause = self._translated(error, url, timeout), self._harmless(error)
+        # Outside of the block, or what it caught would stay attached to what is raised.
+        raise failure from cause
 
     def _translated(self, error: Exception, url: str, timeout: float) -> LoopsError:
         if self._closed:
@@ -258,7 +290,11 @@ class Transport:
             return _failed("unreachable", url, f"no connection within {min(timeout, _CONNECT_TIMEOUT):g} s")
         if isinstance(error, TimeoutError):
             return RequestTimeoutError(f"no answer from {origin(url)} within {timeout:g} s", url=url)
-        return _failed(_code(error), url, _cause(error))
+        return _failed(_code(error), url, self._hidden(_cause(error)))
+
+    def _harmless(self, error: Exception) -> Exception:
+        """The cause to tell. What aiohttp says of an answer quotes it, and may hold the request with its headers."""
+        return error if isinstance(error, OSError | UnicodeError) else ConnectionError(self._hidden(_cause(error)))
 
 
 def _code(error: Exception) -> str:
@@ -271,6 +307,8 @@ def _code(error: Exception) -> str:
 
 def _cause(error: Exception) -> str:
     """What the operating system, TLS or the HTTP parser said, on one line, without aiohttp's additions."""
+    if isinstance(error, aiohttp.InvalidURL):
+        return "it is not an address"  # which may be a signed one, and is not repeated
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it hung up before it had answered"
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -302,7 +340,11 @@ async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
 
 
 async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body, unless it is longer than anybody wants: a server that goes on for ever must not fill the memory."""
+    """The body, unless it is longer than anybody wants: a server that goes on for ever must not fill the memory. What
+    comes with a refusal is cut, because its beginning says enough.
+    """
+    refused = not 200 <= response.status < 300
+    most = min(most, _MOST_OF_REFUSAL) if refused else most
     announced = response.content_length
     if announced is not None and announced <= most and "Content-Encoding" not in response.headers:
         return await response.read()
@@ -310,6 +352,8 @@ async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
     size = 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
+        if size > most and refused:
+            return b"".join([*chunks, chunk])[:most]
         if size > most:
             raise ProtocolError(
                 f"the answer is longer than {most} bytes", url=str(response.url), status=response.status

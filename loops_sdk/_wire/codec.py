@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, TypeVar, cast
 
@@ -32,6 +32,11 @@ from loops_sdk.types._checks import shown
 
 T = TypeVar("T")
 
+#: Lists and objects within one another; more than any message has, fewer than make `repr` or `pickle` of them fail.
+_DEEPEST = 256
+_CONTAINERS = frozenset({dict, list})
+_MOST_TEXT = 2000
+
 __all__ = ["decode", "decode_request", "dumps", "encode", "from_dict", "loads", "structure", "to_dict"]
 
 
@@ -51,15 +56,43 @@ def loads(body: bytes) -> Any:
     """Plain data of JSON. Accepts the bare NaN and Infinity that some servers write.
 
     Raises:
-        ProtocolError: not JSON.
+        ProtocolError: not JSON, text that is not Unicode, or lists and objects nested more than 256 deep.
     """
     try:
-        return orjson.loads(body)
+        data = orjson.loads(body)
     except orjson.JSONDecodeError as strict:
         try:
-            return json.loads(body)
+            data = _loads_leniently(body)
         except (ValueError, RecursionError):
             raise ProtocolError(f"expected JSON, got {_brief(body)} ({strict})") from None
+    if body.count(b"[") + body.count(b"{") > _DEEPEST:  # else it cannot be deeper
+        _require_shallow(data)
+    return data
+
+
+def _loads_leniently(body: bytes) -> Any:
+    data = json.loads(body)
+    if b"\\u" in body:  # half of a surrogate pair, which nobody could print or send on, is not let in
+        json.dumps(data, ensure_ascii=False).encode()
+    return data
+
+
+def _require_shallow(data: Any) -> None:
+    level = [data]
+    for _ in range(_DEEPEST + 1):
+        level = [inner for outer in level for inner in _containers_in(outer)]
+        if not level:
+            return
+    raise ProtocolError(f"expected JSON nested at most {_DEEPEST} deep, got more")
+
+
+def _containers_in(value: Any) -> list[Any]:
+    if type(value) not in _CONTAINERS:
+        return []
+    values = value.values() if isinstance(value, dict) else value
+    if _CONTAINERS.isdisjoint(map(type, values)):  # a list of numbers, most likely, and a long one
+        return []
+    return [inner for inner in values if type(inner) in _CONTAINERS]
 
 
 def encode(value: Any) -> bytes:
@@ -131,7 +164,8 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, InvalidInputError):
         return error.message
     lines = cattrs.transform_error(error, format_exception=_explain_one)
-    return "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+    text = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 3]}..."
 
 
 def _explain_one(error: BaseException, kind: type | None) -> str:
@@ -188,20 +222,20 @@ def _float_from(value: Any, _kind: object) -> float:
 def _number_from(value: Any, _kind: object) -> float:
     """What a request may say for a float: a number, not text that looks like one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"got {value!r}")
+        raise ValueError(f"got {shown(value)}")
     return float(value)
 
 
 def _int_from(value: Any, _kind: object) -> int:
     """Whole numbers only: `int("7")` and `int(7.9)` would hide a mistake."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise ValueError(f"got {value!r}")
+        raise ValueError(f"got {shown(value)}")
     return int(value)
 
 
 def _bool_from(value: Any, _kind: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"got {value!r}")
+        raise ValueError(f"got {shown(value)}")
     return value
 
 
@@ -216,8 +250,14 @@ def _logprobs_by_token_to(data: dict[int, float]) -> dict[str, float]:
 
 def _str_from(value: Any, _kind: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"got {value!r}")
+        raise ValueError(f"got {shown(value)}")
     return value
+
+
+def _time_from(value: Any, _kind: object) -> datetime:
+    """With a time zone, also where none was written: times without one cannot be compared with the others."""
+    time = datetime.fromisoformat(value)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _chunk_from(check: _Check, data: Any, _kind: object) -> EncodedTextChunk | ImageChunk:
@@ -228,7 +268,7 @@ def _chunk_from(check: _Check, data: Any, _kind: object) -> EncodedTextChunk | I
     if kind == "image":
         check(data, "type", "data", "expected_tokens", "format")
         return ImageChunk(data["data"], data["expected_tokens"], data.get("format", "png"))
-    raise InvalidInputError(f"chunk type: expected encoded_text or image, got {kind!r}")
+    raise InvalidInputError(f"chunk type: expected encoded_text or image, got {shown(kind)}")
 
 
 def _model_input_from(check: _Check, data: Any, _kind: object) -> ModelInput:
@@ -290,7 +330,7 @@ def _converter(*, strict: bool, arrays_as_lists: bool) -> cattrs.Converter:
     converter.register_structure_hook(int, _int_from)
     converter.register_structure_hook(bool, _bool_from)  # else bool, a subclass of int, is read as one
     converter.register_structure_hook(str, _str_from)
-    converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
+    converter.register_structure_hook(datetime, _time_from)
     converter.register_structure_hook_factory(
         lambda kind: kind is ForwardBackwardOutput, lambda kind: _output_hook(kind, converter)
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from loops_sdk.errors import ProtocolError
 from loops_sdk.types import SampledSequence, SampleResult
+from loops_sdk.types._checks import shown
 
 MIN_POLICY_VERSION = "X-Min-Policy-Version"
 POLICY_VERSION = "X-Policy-Version"
@@ -33,27 +34,45 @@ def sample_result(
     try:
         return _sample_result(reply, headers, topk_prompt_logprobs, prompt)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise ProtocolError(f"unexpected completion: {type(error).__name__}: {error}") from None
+        raise ProtocolError(f"unexpected completion: {type(error).__name__}: {str(error)[:200]}") from None
 
 
 def _sample_result(reply: Any, headers: Mapping[str, str], topk: int, sent: Sequence[int] | None) -> SampleResult:
     choices = sorted(reply["choices"], key=lambda choice: choice.get("index", 0))
     first = choices[0]
     entries = first.get("prompt_logprobs") or reply.get("prompt_logprobs")
-    prompt = first.get("prompt_token_ids") or reply.get("prompt_token_ids") or sent
+    repeated = first.get("prompt_token_ids") or reply.get("prompt_token_ids")
+    prompt = _prompt(None if repeated is None else _tokens(repeated), sent)
     return SampleResult(
         sequences=[_sequence(choice) for choice in choices],
         policy_version=policy_version(reply, headers),
         prompt_logprobs=None if entries is None else _own_logprobs(entries, prompt),
         topk_prompt_logprobs=_topk(entries, topk) if entries is not None and topk else None,
-        prompt_token_ids=None if prompt is None else [int(token) for token in prompt],
+        prompt_token_ids=prompt,
     )
 
 
+def _prompt(repeated: list[int] | None, sent: Sequence[int] | None) -> list[int] | None:
+    """The prompt as the sampler read it: not longer and not shorter than it was sent."""
+    if repeated is None:
+        return None if sent is None else [int(token) for token in sent]
+    if sent is not None and len(repeated) != len(sent):
+        raise ProtocolError(f"unexpected completion: a prompt of {len(repeated)} tokens, {len(sent)} were sent")
+    return repeated
+
+
 def policy_version(reply: Any, headers: Mapping[str, str]) -> int | None:
-    """The version that served: header first, then body, else `None`."""
-    value = headers.get(POLICY_VERSION, reply.get("policy_version"))
-    return None if value is None else int(value)
+    """The version that served, from header or body, the older one where they differ; `None` when neither says."""
+    told = [value for value in (headers.get(POLICY_VERSION), reply.get("policy_version")) if value is not None]
+    return min(map(_version, told), default=None)
+
+
+def _version(value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) >= 0:
+        return int(value)
+    raise ProtocolError(f"unexpected completion: expected a policy version, got {shown(value)}")
 
 
 def _sequence(choice: Mapping[str, Any]) -> SampledSequence:
@@ -64,16 +83,32 @@ def _sequence(choice: Mapping[str, Any]) -> SampledSequence:
     values = [_number(value) for value in logprobs.get("token_logprobs") or ()]
     if values and len(values) != len(tokens):
         raise ProtocolError(f"unexpected completion: {len(tokens)} tokens with {len(values)} logprobs")
-    return SampledSequence(list(map(int, tokens)), values, str(choice.get("finish_reason") or "unknown"))
+    return SampledSequence(_tokens(tokens), values, _reason(choice.get("finish_reason") or "unknown"))
 
 
 def _token_id(text: str) -> int:
-    if not text.startswith(_TOKEN_PREFIX):
-        raise ProtocolError(f"unexpected completion: token {text!r} is not of the form {_TOKEN_PREFIX}<int>")
-    return int(text[len(_TOKEN_PREFIX) :])
+    number = text.removeprefix(_TOKEN_PREFIX)
+    if number == text or not (number.isascii() and number.isdigit()):
+        raise ProtocolError(f"unexpected completion: token {shown(text)} is not of the form {_TOKEN_PREFIX}<int>")
+    return int(number)
+
+
+def _tokens(values: Any) -> list[int]:
+    """Token ids as they must be: a text of digits would pass for some, one by one."""
+    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+        raise ProtocolError(f"unexpected completion: expected token ids, got {shown(values)}")
+    return values
+
+
+def _reason(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ProtocolError(f"unexpected completion: expected a finish_reason, got {shown(value)}")
+    return value
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, str | bool):
+        raise ProtocolError(f"unexpected completion: expected a number, got {shown(value)}")
     return float("nan") if value is None else float(value)
 
 
@@ -93,4 +128,4 @@ def _topk(entries: list[Any], topk: int) -> list[dict[int, float] | None]:
 
 def _most_probable(entry: Mapping[str, Any], topk: int) -> dict[int, float]:
     ranked = sorted(entry.items(), key=lambda item: -_number(item[1]["logprob"]))
-    return {int(token): _number(value["logprob"]) for token, value in ranked[:topk]}
+    return {_token_id(_TOKEN_PREFIX + token): _number(value["logprob"]) for token, value in ranked[:topk]}

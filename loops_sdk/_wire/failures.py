@@ -60,9 +60,14 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *,
         text,
         status=status,
         code=code,
-        request_id=headers.get("X-Request-Id"),
+        request_id=request_id(headers),
         retry_after=retry_after(headers.get("Retry-After"), now=now),
     )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The server's id of the request, as far as it can be shown; `None` when there is none."""
+    return _text(headers.get("X-Request-Id"))
 
 
 def is_not_ready(error: StatusError) -> bool:
@@ -79,7 +84,7 @@ def retry_after(value: str | None, *, now: float) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, OSError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
@@ -89,8 +94,8 @@ def remote_error(reply: Mapping[str, Any]) -> RemoteOpError:
     error = reply.get("error")
     inner: Mapping[str, Any] = error if isinstance(error, dict) else {"message": error}
     kind = reply.get("error_class") or inner.get("error_class") or inner.get("type")
-    message = inner.get("message") or "the operation failed on the trainer, which gave no reason"
-    return RemoteOpError(str(message), None if kind is None else str(kind))
+    message = _text(inner.get("message") or None) or "the operation failed on the trainer, which gave no reason"
+    return RemoteOpError(message, _text(kind))
 
 
 def _said(body: bytes) -> tuple[str | None, str | None]:
@@ -101,7 +106,7 @@ def _said(body: bytes) -> tuple[str | None, str | None]:
         text = body.decode("utf-8", "replace").strip()
         return text[:_MOST_TEXT] or None, None
     if not isinstance(data, dict):
-        return str(data)[:_MOST_TEXT], None
+        return _text(data), None
     error = data.get("error")
     if isinstance(error, dict):  # OpenAI: {"error": {"message", "type", "code"}}
         return _text(error.get("message")), _text(error.get("code") or error.get("type"))
@@ -114,7 +119,7 @@ def _detail(detail: Any) -> Any:
     if not isinstance(detail, list):
         return detail
     return "; ".join(
-        f"{'.'.join(str(part) for part in item.get('loc', []))}: {item.get('msg', item)}"
+        f"{'.'.join(map(str, loc)) if isinstance(loc := item.get('loc', []), list) else loc}: {item.get('msg', item)}"
         if isinstance(item, dict)
         else str(item)
         for item in detail
@@ -122,7 +127,8 @@ def _detail(detail: Any) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)[:_MOST_TEXT]
+    """What a server said, cut where it gets long, and such that it can be printed: a header may hold any bytes."""
+    return None if value is None else str(value)[:_MOST_TEXT].encode("utf-8", "replace").decode()
 
 
 # ---------------------------------------------------------------- the servers' direction

@@ -10,6 +10,7 @@ import hmac
 import logging
 import re
 import socket
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Literal, TypeVar
@@ -27,6 +28,7 @@ from loops_sdk.errors import (
     LoopsError,
     RequestTimeoutError,
 )
+from loops_sdk.local.connections import Watch, http_log
 
 __all__ = [
     "ErrorForm",
@@ -49,6 +51,9 @@ BODY_LIMIT = 512 * 2**20
 #: Above this size a body is decoded in a thread, so that the event loop goes on.
 LARGE = 64 * 2**10
 _BODY_IDLE = 30.0
+#: Bytes per second that a body must come with on the whole, after the first half a minute.
+_LEAST_RATE = 4 * 2**10
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CODES = {
     400: "VALIDATION_ERROR",
@@ -75,7 +80,8 @@ def application(
     Args:
         keyless: names of the routes that want no key, because what they serve is protected in another way.
     """
-    return web.Application(middlewares=[_answer_always(form), _want_key(api_key, keyless)], client_max_size=body_limit)
+    wants = [_answer_always(form), _want_key(api_key, keyless), _want_host]
+    return web.Application(middlewares=wants, client_max_size=body_limit)
 
 
 def json_reply(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -100,14 +106,15 @@ async def read_body(request: web.Request) -> bytes:
 
     Raises:
         BadRequestError: 413, more than the limit; 400, a body that broke off or cannot be decompressed.
-        RequestTimeoutError: no byte came for 30 s.
+        RequestTimeoutError: no byte came for 30 s, or all of them too slowly.
     """
     limit = request.client_max_size
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
-    while chunk := await _next_chunk(request):
+    began = time.monotonic()
+    while chunk := await _next_chunk(request, began + _BODY_IDLE + size / _LEAST_RATE):
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
@@ -115,12 +122,13 @@ async def read_body(request: web.Request) -> bytes:
     return b"".join(chunks)
 
 
-async def _next_chunk(request: web.Request) -> bytes:
+async def _next_chunk(request: web.Request, deadline: float) -> bytes:
     try:
-        async with asyncio.timeout(_BODY_IDLE):
+        async with asyncio.timeout(min(_BODY_IDLE, max(0.0, deadline - time.monotonic()))):
             return await request.content.readany()
     except TimeoutError:
-        raise RequestTimeoutError(f"body: no byte came for {_BODY_IDLE:.0f} s", status=408) from None
+        text = f"body: nothing came for {_BODY_IDLE:.0f} s, or less than {_LEAST_RATE} bytes a second on the whole"
+        raise RequestTimeoutError(text, status=408) from None
     except (web.RequestPayloadError, aiohttp.ClientError, ValueError) as error:
         raise BadRequestError(f"body: {error}", status=400) from None
 
@@ -171,6 +179,16 @@ def _want_key(api_key: str, keyless: Collection[str]) -> Callable[..., Any]:
         return await handler(request)
 
     return check
+
+
+@web.middleware
+async def _want_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What a client calls this server comes back to it in addresses, so it must be a host."""
+    host = request.headers.get("Host", "localhost")
+    match = _HOST.fullmatch(host)
+    if match is None or int((match[2] or ":0")[1:]) > 65535:
+        raise BadRequestError(f"Host: expected the name of a host, with or without port, got {host[:80]!r}", status=400)
+    return await handler(request)
 
 
 def _answer_always(form: ErrorForm) -> Callable[..., Any]:
@@ -231,6 +249,7 @@ class Server:
         listener: a socket that listens already, in place of host and port.
         cancel_on_disconnect: whether a handler is cancelled when its client goes away.
         grace: seconds that running handlers have when the server stops, before they are cancelled.
+        head_timeout: seconds that a client has for the head of a request; default 30.
     """
 
     def __init__(
@@ -242,11 +261,19 @@ class Server:
         listener: socket.socket | None = None,
         cancel_on_disconnect: bool = False,
         grace: float = 1.0,
+        head_timeout: float | None = None,
     ) -> None:
         self._host, self._wanted, self._listener = host, port, listener
+        self._watch = Watch(head_timeout)
+        app.middlewares.insert(0, self._watch.count)
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=cancel_on_disconnect, shutdown_timeout=grace
+            app,
+            access_log=None,
+            logger=http_log,
+            handler_cancellation=cancel_on_disconnect,
+            shutdown_timeout=grace,
         )
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -266,6 +293,10 @@ class Server:
         except OSError as error:
             await self._runner.cleanup()
             raise DeploymentFailedError(f"cannot listen on {self._host}:{self._wanted} ({error})") from error
+        listening = self._runner.server
+        assert listening is not None  # `setup` made it
+        watch = self._watch.run(lambda: listening.connections)
+        self._watching = asyncio.create_task(watch, name="watch the connections")
 
     def _site(self) -> web.BaseSite:
         if self._listener is not None:
@@ -274,4 +305,7 @@ class Server:
 
     async def aclose(self) -> None:
         """Stop listening, let handlers finish within the grace, close every connection."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._runner.cleanup()

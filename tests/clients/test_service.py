@@ -504,6 +504,13 @@ async def test_a_checkpoint_of_unknown_shape_makes_no_run(client: ServiceClient,
     assert service.runs == []
 
 
+async def test_a_checkpoint_among_others_with_impossible_names_is_found(client: ServiceClient, service: Any) -> None:
+    odd = [service.checkpoint("../x", target="trainer"), service.checkpoint("", run_id="a/b", target="trainer")]
+    service.states = [*odd, service.checkpoint("step-1", target="trainer", lora_adapter_config={"r": 4})]
+    made = await client.create_training_client_from_state_async("bt://loops:r1/weights/step-1")
+    assert made.get_info().lora_rank == 4
+
+
 async def test_a_checkpoint_that_is_not_there_makes_no_run(client: ServiceClient, service: Any, reply: Any) -> None:
     with pytest.raises(errors.NotFoundError, match=f"there is no checkpoint {PATH}"):
         await client.create_training_client_from_state_async(PATH)

@@ -91,14 +91,15 @@ async def test_the_version_in_either_form(
     assert training.last_policy_version == version
 
 
-@pytest.mark.parametrize("said", [{}, {"policy_version": "new"}, True, [1], {"policy_version": 1.5}])
+@pytest.mark.parametrize("said", [{}, {"policy_version": "new"}, True, [1], {"policy_version": 1.5}, -1, "x" * 10**5])
 async def test_a_version_that_is_none(training: TrainingClient, service: Any, reply: Any, said: Any) -> None:
     async def answer(_request: Any) -> Any:
         return reply(200, said)
 
     service.on["GET /policy_version"] = answer
-    with pytest.raises(errors.ProtocolError, match="expected a policy version"):
+    with pytest.raises(errors.ProtocolError, match="expected a policy version") as caught:
         await training.policy_version_async()
+    assert len(caught.value.message) < 200
 
 
 @pytest.mark.parametrize("name", ["save_state", "save_weights_for_sampler"])

@@ -272,3 +272,30 @@ def test_a_client_used_from_another_loop_says_so(network: Network) -> None:
         runner.run(first())
     with asyncio.Runner() as runner:
         runner.run(second())
+
+
+@pytest.mark.parametrize("said", ["", ".", "..", "a b", "\u00e9", "x" * 256, "a\n"])
+async def test_an_id_that_cannot_be_asked_for(channel: Channel, trainer: Any, reply: Any, said: str) -> None:
+    async def on_submit(_request: Any) -> Any:
+        return reply(202, {"operation_id": said})
+
+    trainer.on_submit = on_submit
+    with pytest.raises(errors.ProtocolError, match="expected an operation_id, got"):
+        await submit(channel)
+    assert trainer.polls == []
+
+
+async def test_two_operations_with_one_id_do_not_leave_one_waiting_for_ever(
+    channel: Channel, trainer: Any, reply: Any
+) -> None:
+    async def on_submit(_request: Any) -> Any:
+        return reply(202, {"operation_id": "op-0"})
+
+    trainer.on_submit = on_submit
+    trainer.gate.clear()
+    first = await submit(channel, 1)
+    with pytest.raises(errors.ProtocolError, match="operation_id op-0 is that of an earlier operation"):
+        await submit(channel, 2)
+    trainer.gate.set()
+    assert (await first).metrics["step"] == 1.0
+    assert (await (await submit(channel, 3))).metrics["step"] == 1.0

@@ -89,6 +89,29 @@ class PollingMachine(RuleBasedStateMachine):
         self.pump()
 
     @precondition(lambda self: self.asking)
+    @rule()
+    def restart(self) -> None:
+        """The trainer comes back without its memory: every question that is out is answered 404, in whatever order."""
+        while self.asking:
+            operation_id = max(self.asking)
+            self.asking.discard(operation_id)
+            self.polling.feed(operation_id, "finished", self.now)
+            self.remove(operation_id)
+        self.pump()
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def hang(self) -> None:
+        """Nothing is heard until the head has had its time."""
+        late = self.waiting[0]
+        for _ in range(100):
+            if late not in self.waiting:
+                return
+            self.now = max(self.now, self.polling.wake_at(self.now) or self.now)
+            self.pump()
+        raise AssertionError("an operation outlives its time")
+
+    @precondition(lambda self: self.asking)
     @rule(data=st.data())
     def still_running(self, data: st.DataObject) -> None:
         self.answer(data, "running")

@@ -299,6 +299,11 @@ UNEXPECTED: dict[str, tuple[type[Any], bytes, str]] = {
     "nothing": (Accepted, b"", "expected JSON, got ''"),
     "bytes": (Accepted, b"\xff\xfe\x00", "expected JSON"),
     "nested": (Accepted, b"[" * 100_000, "expected JSON"),
+    "nested as deep as the parser goes": (Accepted, b"[" * 900 + b"]" * 900, "nested at most 256 deep"),
+    "nested with a bare NaN": (Accepted, b"[" * 400 + b"NaN" + b"]" * 400, "nested at most 256 deep"),
+    "nested objects": (Accepted, b'{"a":' * 300 + b"1" + b"}" * 300, "nested at most 256 deep"),
+    "half a character": (Accepted, b'{"operation_id": "\\ud800"}', "expected JSON"),
+    "long": (Accepted, b'{"operation_id": [%b1]}' % (b"1," * 10**5), "unexpected reply: expected str (got [1, 1,"),
     "null": (Accepted, b"null", "unexpected reply: expected an object, got None"),
     "a list for an object": (OptimStepResponse, b"[]", "unexpected reply: expected an object, got []"),
     "text for an object": (OptimStepResponse, b'"metrics"', "unexpected reply: expected an object, got 'metrics'"),
@@ -346,3 +351,28 @@ def test_to_dict_is_plain_and_from_dict_is_strict() -> None:
         from_dict(SamplingParams, {"temprature": 1})
     with pytest.raises(InvalidInputError, match=r"^expected an object"):
         from_dict(SamplingParams, None)
+
+
+def test_a_name_that_is_a_page_long_does_not_make_a_message_of_pages() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        codec.decode(b'{"metrics": {"%b": "x"}}' % (b"n" * 10**5), OptimStepResponse)
+    assert 1000 < len(caught.value.message) < 2100
+
+
+def test_nesting_up_to_what_we_write_ourselves() -> None:
+    deep: Any = {"x": [1.0, "[[[["]}
+    for _ in range(250):
+        deep = [deep, None]
+    assert codec.loads(codec.dumps(deep)) == deep
+    assert codec.loads(json.dumps([deep, math.nan]).encode())[0] == deep
+    assert repr(codec.loads(codec.dumps(deep)))
+    assert codec.loads(b"[%b[]]" % (b"[]," * 1000)) == [[]] * 1001
+
+
+def test_escaped_characters_beside_a_bare_nan() -> None:
+    assert codec.loads(b'["\\u00e9\\ud83d\\ude00", NaN]')[0] == "\u00e9\U0001f600"
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    run = codec.structure({"run": {**RUN, "created_at": "2026-01-02T03:04:05"}}, RunReply).run
+    assert run.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

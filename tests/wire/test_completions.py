@@ -63,7 +63,13 @@ def test_a_logprob_that_is_null_is_nan() -> None:
 
 @pytest.mark.parametrize(
     ("headers", "body", "version"),
-    [({"x-policy-version": "3"}, {"policy_version": 2}, 3), ({}, {"policy_version": 2}, 2), ({}, {}, None)],
+    [
+        ({"x-policy-version": "3"}, {}, 3),
+        ({}, {"policy_version": 2}, 2),
+        ({}, {}, None),
+        ({"x-policy-version": "3"}, {"policy_version": 2}, 2),  # the older one: a pin must hold for what is told
+        ({"x-policy-version": "2"}, {"policy_version": 3.0}, 2),
+    ],
 )
 def test_the_version_that_served(headers: dict[str, str], body: dict[str, Any], version: int | None) -> None:
     assert read(NEW, headers=headers, **body).policy_version == version
@@ -97,6 +103,18 @@ UNEXPECTED: dict[str, Any] = {
     "token id of another kind": {"choices": [{"logprobs": {"tokens": ["token_id:x"]}}]},
     "lengths": {"choices": [{**NEW, "token_ids": [5]}]},
     "logprob of another kind": {"choices": [{**NEW, "logprobs": {"token_logprobs": ["a", "b"]}}]},
+    "tokens as digits": {"choices": [{**NEW, "token_ids": "56"}]},
+    "tokens that are true": {"choices": [{**NEW, "token_ids": [True, 6]}]},
+    "negative token": {"choices": [{**NEW, "token_ids": [5, -6]}]},
+    "fractional token": {"choices": [{**NEW, "token_ids": [5, 6.5]}]},
+    "token id with a line": {"choices": [{**OLD, "logprobs": {"tokens": ["token_id:1_0"]}}]},
+    "token id below zero": {"choices": [{**OLD, "logprobs": {"tokens": ["token_id:-1"]}}]},
+    "logprob as digits": {"choices": [{**NEW, "logprobs": {"token_logprobs": ["1", "2"]}}]},
+    "finish reason of another kind": {"choices": [{**NEW, "finish_reason": {"why": 1}}]},
+    "version below zero": {"choices": [NEW], "policy_version": -1},
+    "version that is true": {"choices": [NEW], "policy_version": True},
+    "fractional version": {"choices": [NEW], "policy_version": 2.5},
+    "version without end": {"choices": [NEW], "policy_version": math.inf},
     "infinite token": {"choices": [{"token_ids": [math.inf]}]},
     "index of another kind": {"choices": [{**NEW, "index": "x"}, {**NEW, "index": 1}]},
     "version of another kind": {"choices": [NEW], "policy_version": "new"},
@@ -111,3 +129,21 @@ UNEXPECTED: dict[str, Any] = {
 def test_what_no_sampler_should_send_is_a_protocol_error(name: str) -> None:
     with pytest.raises(ProtocolError, match=r"^unexpected completion: "):
         sample_result(UNEXPECTED[name], CIMultiDict())
+
+
+@pytest.mark.parametrize("version", ["nan", "1_0", "-1", "\u0663", "", "9" * 5000])
+def test_a_version_in_the_header_that_is_none(version: str) -> None:
+    with pytest.raises(ProtocolError, match=r"^unexpected completion: "):
+        read(NEW, headers={"x-policy-version": version})
+
+
+@pytest.mark.parametrize("repeated", [[7], [7, 8, 9], [7, "8"], "78"])
+def test_a_prompt_that_is_not_the_one_that_was_sent(repeated: Any) -> None:
+    with pytest.raises(ProtocolError, match=r"^unexpected completion: "):
+        read({**NEW, "prompt_token_ids": repeated}, prompt=[7, 8])
+
+
+def test_an_alternative_that_is_no_token() -> None:
+    entries = [None, {"7": {"logprob": -2.0}, "1_0": {"logprob": -1.0}}]
+    with pytest.raises(ProtocolError, match=r"^unexpected completion: token 'token_id:1_0'"):
+        read({**NEW, "prompt_logprobs": entries}, topk=2, prompt=[3, 7])

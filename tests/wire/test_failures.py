@@ -162,3 +162,20 @@ def test_the_servers_direction() -> None:
     assert status_of(errors.InvalidInputError("x")) == 422
     assert status_of(errors.ClientClosedError("x")) == 503
     assert status_of(errors.LoopsError("x")) == 500
+
+
+@pytest.mark.parametrize("loc", [5, None, "body", {"a": 1}, True])
+def test_a_place_of_another_kind(loc: Any) -> None:
+    assert said(422, {"detail": [{"loc": loc, "msg": "no"}]}).message == f"{loc}: no"
+
+
+def test_what_an_error_says_can_be_printed_whatever_came() -> None:
+    error = said(500, b"\xff\xfe", **{"x-request-id": "r\udcff" + "x" * 9000})
+    assert str(error).encode()
+    assert str(error.request_id).startswith("r?xxx")
+    assert len(str(error)) < 5000
+
+
+def test_a_failure_of_an_operation_is_cut_where_it_gets_long() -> None:
+    error = remote_error({"error": {"message": ["x" * 10**6], "type": "y" * 10**6}})
+    assert len(str(error)) < 5000

@@ -40,7 +40,7 @@ class Settings:
         durable: whether a trainer keeps what it needs to go on after its sudden death.
     """
 
-    api_key: str
+    api_key: str = attrs.field(repr=False)
     base_model: str
     host: str
     engine: str

@@ -64,7 +64,8 @@ class BaseModel:
 
 
 def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) -> BaseModel:
-    """Load a base model onto the GPU if there is one, else onto the CPU. No code from the model's folder is run.
+    """Load a base model onto the GPU if there is one, else onto the CPU. No code from the model's folder is run, and
+    nothing is unpickled: its weights must be safetensors.
 
     Args:
         base_model: ``"loops/tiny"``, a folder, a ``.gguf`` file or a hub id.
@@ -94,7 +95,13 @@ def _read(path: str, base_model: str, dtype: torch.dtype) -> Any:
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=local)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=dtype, trust_remote_code=False, local_files_only=local, output_loading_info=True
+            path,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,  # the other format is pickle, which runs what it likes
+            local_files_only=local,
+            output_loading_info=True,
         )
     except Exception as error:  # broken files can fail anywhere in the readers, with classes of their own
         raise InvalidInputError(

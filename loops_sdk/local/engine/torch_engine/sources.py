@@ -92,9 +92,11 @@ def _convert(path: Path, target: Path) -> None:
     folder = str(path.parent.absolute())
     try:
         with quiet():
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **where, **_unpacked())
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.bfloat16, trust_remote_code=False, **where, **_unpacked()
+            )
             model.save_pretrained(scratch)
-            AutoTokenizer.from_pretrained(folder, **where).save_pretrained(scratch)
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **where).save_pretrained(scratch)
         _publish(scratch, target)
     except Exception as error:  # a broken file can fail anywhere in the reader
         raise InvalidInputError(f"base_model: transformers cannot read {path} ({error})") from error
