@@ -34,7 +34,7 @@ _CHECKPOINT = "[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
 _OURS = re.compile(
     "|".join(
         [
-            r"(sessions|runs|samplers|logs|cache)",
+            r"(sessions|runs|samplers|logs|cache|team\.json)",
             rf"sessions/{_ID}\.json",
             rf"samplers/{_ID}\.json",
             rf"runs/{_ID}(/(run\.json|live\.json|saves|weights|sampler_weights))?",
