@@ -24,7 +24,7 @@ from loops_sdk._net.poller import Poller
 from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
 from loops_sdk._wire.endpoints import HEALTH, Endpoint
-from loops_sdk.errors import ClientClosedError, LoopsError, ProtocolError
+from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
 from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
 from loops_sdk.types._checks import shown
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: What can be an operation's id: it becomes part of an address.
-_ID = re.compile(r"[!-~]{1,255}")
+#: What can be an operation's id: it becomes part of an address, so it is none of those that lead elsewhere.
+_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,255}")
 #: Bodies with more numbers than this are encoded off the event loop.
 _LARGE = 32 * 1024
 #: Seconds one attempt to submit gets at least, also when a quarter of the whole time is less: uploads may be slow.
@@ -180,11 +180,21 @@ class Channel:
             return await turn.submit(endpoint, body, size=size, on_result=on_result)
 
     def resume(self, endpoint: Endpoint[T], operation_id: str, key: str) -> OperationFuture[T]:
-        """The future of an operation that was accepted earlier, perhaps from another process."""
+        """The future of an operation that was accepted earlier, perhaps from another process.
+
+        Raises:
+            InvalidInputError: no id, or that of an operation of another kind.
+        """
         self.require_open()
-        decode = partial(codec.structure, kind=endpoint.reply)
-        record: Record[T] = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode)
-        self._watch(record)
+        if not _ID.fullmatch(operation_id):
+            raise InvalidInputError(f"operation_id: expected what the trainer gave, got {shown(operation_id)}")
+        record: Record[T] | None = self._source.records.get(operation_id)
+        if record is None:
+            decode = partial(codec.structure, kind=endpoint.reply)
+            record = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode)
+            self._watch(record)
+        elif record.operation != endpoint.name:
+            raise InvalidInputError(f"operation: {operation_id} is the id of {record.operation}, got {endpoint.name}")
         return OperationFuture(record, self._watch)
 
     async def read(self, endpoint: Endpoint[T], patience: Patience = READS) -> T:
@@ -274,7 +284,7 @@ class Channel:
 
     def _new_id(self, operation_id: str) -> str:
         """The id of an operation, if it can be asked for, and nothing else is asked for under it."""
-        if not _ID.fullmatch(operation_id) or operation_id in (".", ".."):
+        if not _ID.fullmatch(operation_id):
             raise ProtocolError(f"unexpected reply: expected an operation_id, got {shown(operation_id)}")
         if operation_id in self._source.records:
             raise ProtocolError(f"unexpected reply: operation_id {operation_id} is that of an earlier operation")

@@ -34,7 +34,7 @@ _LONGEST_PAUSE = 120.0
 _BACKOFF = Backoff()
 #: How file stores say that an address has expired.
 _EXPIRED = frozenset({400, 401, 403})
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})")
 _CODE = re.compile(rb"<Code>([\w.]{1,80})</Code>")
 
 

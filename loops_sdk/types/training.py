@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from loops_sdk.types._checks import number, text
+from loops_sdk.types._checks import number, text, whole
 from loops_sdk.types.tensors import TensorData
 
 __all__ = [
@@ -92,7 +92,7 @@ class SaveWeightsResponse:
 
     path: str
     type: str = "save_weights"
-    policy_version: int | None = None
+    policy_version: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0)))
 
 
 @attrs.frozen
@@ -107,7 +107,7 @@ class LoadWeightsResponse:
 
     path: str
     type: str = "load_weights"
-    policy_version: int | None = None
+    policy_version: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0)))
 
 
 @attrs.frozen

@@ -34,11 +34,13 @@ _CHECKPOINT = "[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
 _OURS = re.compile(
     "|".join(
         [
-            r"(sessions|runs|samplers|logs|cache)",
+            r"(sessions|runs|samplers|logs|cache|team\.json)",
             rf"sessions/{_ID}\.json",
             rf"samplers/{_ID}\.json",
             rf"runs/{_ID}(/(run\.json|live\.json|saves|weights|sampler_weights))?",
             rf"runs/{_ID}/(weights|sampler_weights)/{_CHECKPOINT}",
+            rf"runs/{_ID}/progress(/(journal\.sqlite(-wal|-shm|-journal)?|states))?",
+            rf"runs/{_ID}/progress/states/\.?{_ID}(/(state|adapter_config|adapter_model)\.json)?",
             rf"runs/{_ID}/saves/{_ID}(/(checkpoint|state|adapter_config|adapter_model)\.json)?",
         ]
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -52,11 +54,13 @@ class Call:
         asks: the requests that it may lead to.
         work: makes it, given the address of the server.
         check: asserts that what came back is what the documentation promises.
+        compares: arguments that the call compares with what the server tells, and blames when they differ.
     """
 
     asks: tuple[str, ...]
     work: Work
     check: Check
+    compares: tuple[str, ...] = ()
 
 
 def hasten(network: Network) -> None:
@@ -68,6 +72,8 @@ def hasten(network: Network) -> None:
         return await request(*arguments, timeout=min(timeout, REQUEST), **options)
 
     transport.request = in_haste  # type: ignore[method-assign]
+    stream = transport.stream
+    transport.stream = lambda url, **options: stream(url, **{**options, "idle": REQUEST})  # type: ignore[method-assign]
     transport.pause = lambda seconds: pause(min(seconds, PAUSE))  # type: ignore[method-assign]
     network.caller._backoff = Backoff(first=0.002, cap=PAUSE)
 
@@ -169,6 +175,12 @@ async def attached_run(url: str) -> Any:
         return made.get_info(), made.run_id, repr(made), []
 
 
+async def run_of_another_process(url: str) -> Any:
+    async with service(url) as client:
+        made = await client.attach_training_client_async(RUN_ID, **WAITS)
+        return made.get_info(), made.run_id, repr(made), []
+
+
 async def own_sampler(url: str) -> Any:
     async with service(url) as client:
         made = await client.create_sampling_client_async(MODEL, **WAITS)
@@ -183,6 +195,26 @@ async def checkpoints(url: str) -> Any:
 async def archive(url: str) -> Any:
     async with service(url) as client:
         return await client.get_checkpoint_archive_url_async(WEIGHTS)
+
+
+async def download(url: str) -> Any:
+    """The files that came, by their names."""
+    with TemporaryDirectory() as root:
+        try:
+            async with service(url) as client:
+                await client.download_checkpoint_async(WEIGHTS, Path(root, "inside", "target"))
+        finally:
+            nothing_beside(Path(root))
+        return files_in(Path(root))
+
+
+def nothing_beside(root: Path) -> None:
+    assert [path for path in root.iterdir() if path.name != "inside"] == []
+    assert [path for path in root.glob("inside/*") if path.name != "target"] == []
+
+
+def files_in(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 async def capabilities(url: str) -> Any:
@@ -210,6 +242,17 @@ async def many_operations(url: str) -> Any:
         accepted = [future for future in futures if not isinstance(future, BaseException)]
         results = await asyncio.gather(*accepted, return_exceptions=True)
         if failed := [one for one in (*futures, *results) if isinstance(one, BaseException)]:
+            raise failed[0]
+        return results
+
+
+async def resumed(url: str) -> Any:
+    """An operation that is asked for twice, by the future it gave and by one made of its id."""
+    async with training(url) as client:
+        first = await client.optim_step_async(AdamParams())
+        second = await client.resume_operation_async("optim_step", first.operation_id)
+        results = await asyncio.gather(first, second, return_exceptions=True)
+        if failed := [one for one in results if isinstance(one, BaseException)]:
             raise failed[0]
         return results
 
@@ -312,6 +355,12 @@ def is_pass(value: Any) -> None:
     assert isinstance(value.loss, float)
 
 
+def is_download(value: Any) -> None:
+    for name, content in value.items():
+        assert name
+        assert len(content) < 10**7
+
+
 def is_none(value: Any) -> None:
     assert value is None
 
@@ -380,7 +429,10 @@ CALLS: Mapping[str, Call] = {
         (*_NEW_RUN, "create_sampler", "model_deployment", "wake", *_PUBLISHING), run_without_sampler, is_run
     ),
     "run from state": Call((*_NEW_RUN, "list_checkpoints", "submit", "load_state"), run_from_state, is_run),
-    "attached run": Call(("health", "status"), attached_run, is_attached_run),
+    "run of another process": Call(("get_run", "health", "status"), run_of_another_process, is_run, ("rank",)),
+    "download": Call(("list_checkpoints", "checkpoint_source", "checkpoint_files", "file"), download, is_download),
+    "resumed": Call(("submit", "optim_step"), resumed, each(is_whole(OptimStepResponse))),
+    "attached run": Call(("health", "status"), attached_run, is_attached_run, ("base_model", "rank")),
     "own sampler": Call(
         ("create_session", "create_sampler", "list_samplers", "list_runs", "get_sampler", "model_deployment", "wake"),
         own_sampler,

@@ -49,6 +49,7 @@ def _headers() -> st.SearchStrategy[bytes]:
         line(b"Content-Encoding", *_CODINGS),
         line(b"Transfer-Encoding", b"chunked", b"gzip, chunked", b"nonsense"),
         line(b"X-Policy-Version", *_VERSIONS),
+        line(b"Content-Range", b"bytes 0-9/10", b"bytes 3-9/10", b"bytes 0-9/*", b"bytes %b-1/2" % (b"9" * 5000)),
         line(b"X-Request-Id", b"r1", b"for " + KEY.encode(), b"\xff", b"r" * 7000),
         line(b"Location", b"http://[::1", b"/", b"//evil.example/", b"\xff", b""),
         line(b"Set-Cookie", b"a=b", b"\xff=;;;=", b"a=" + b"c" * 5000),

@@ -100,8 +100,8 @@ HONEST: dict[str, Any] = {
     "checkpoint_files": {
         "presigned_urls": [
             {
-                "url": "https://s3.example/x?sig=1",
-                "relative_file_name": "adapter_model.safetensors",
+                "url": f"{HERE}/presigned?signature=1",
+                "relative_file_name": "layers/adapter_model.safetensors",
                 "node_rank": 0,
                 "size_bytes": 10,
                 "last_modified": _WHEN,
@@ -118,6 +118,8 @@ HONEST: dict[str, Any] = {
     "policy_version": {"policy_version": 3},
     "status": {"run_id": RUN_ID, "step": 3, "base_model": MODEL, "lora_rank": 4, "max_seq_len": 64},
     "submit": {"operation_id": "op-0"},
+    "checkpoint_source": {"source": {"kind": "s3", "volume_ref": None, "path": None}},
+    "file": "the file",  # as JSON, and so of ten bytes
     **{name: {"status": "done", "result": result} for name, result in _RESULTS.items()},
     "models": {
         "object": "list",
@@ -135,7 +137,8 @@ _TEAM = "/v1/teams/t7/loops"
 def _patterns() -> list[tuple[str, str, re.Pattern[str]]]:
     """Method, call and path of everything in the table of calls, below any prefix."""
     table = [one for one in vars(endpoints).values() if isinstance(one, endpoints.Endpoint)]
-    return [(one.method, one.name, re.compile(".*" + re.sub(r"\{\w+\}", "[^/?]+", one.path))) for one in table]
+    listed = [(one.method, one.name, re.compile(".*" + re.sub(r"\{\w+\}", "[^/?]+", one.path))) for one in table]
+    return [*listed, ("GET", "file", re.compile(".*/presigned"))]
 
 
 class HostileServer:

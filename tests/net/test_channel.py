@@ -299,3 +299,24 @@ async def test_two_operations_with_one_id_do_not_leave_one_waiting_for_ever(
     trainer.gate.set()
     assert (await first).metrics["step"] == 1.0
     assert (await (await submit(channel, 3))).metrics["step"] == 1.0
+
+
+async def test_an_operation_that_is_resumed_while_it_is_waited_for_has_two_futures(
+    channel: Channel, trainer: Any
+) -> None:
+    trainer.gate.clear()
+    first = await submit(channel)
+    second = channel.resume(OPTIM_STEP, first.operation_id, "")
+    with pytest.raises(errors.InvalidInputError, match="operation: op-0 is the id of optim_step, got forward_backward"):
+        channel.resume(FORWARD_BACKWARD, first.operation_id, "")
+    trainer.gate.set()
+    async with asyncio.timeout(10):
+        assert await first == await second
+    assert await channel.resume(OPTIM_STEP, first.operation_id, "") == await first
+
+
+@pytest.mark.parametrize("wrong", ["", ".", "..", "a b", "\ud800", "x" * 256, "a\n"])
+async def test_an_operation_without_an_id_cannot_be_resumed(channel: Channel, trainer: Any, wrong: str) -> None:
+    with pytest.raises(errors.InvalidInputError, match=r"^operation_id: expected what the trainer gave"):
+        channel.resume(OPTIM_STEP, wrong, "")
+    assert trainer.polls == []

@@ -223,6 +223,7 @@ async def test_a_store_without_ranges_sends_it_all_again(get: Get, store: Store,
         (206, f"bytes 0-{HALF}/{len(CONTENT)}"),  # from elsewhere
         (206, f"bytes {HALF}-{HALF}/{len(CONTENT) + 1}"),  # of another file
         (206, f"bytes {HALF}-{HALF}/*"),
+        (206, f"bytes {HALF}-{HALF}/{'9' * 5000}"),  # more digits than Python reads
     ],
 )
 async def test_an_answer_that_does_not_fit_is_asked_for_from_the_beginning(

@@ -376,3 +376,10 @@ def test_escaped_characters_beside_a_bare_nan() -> None:
 def test_a_time_without_a_zone_is_utc() -> None:
     run = codec.structure({"run": {**RUN, "created_at": "2026-01-02T03:04:05"}}, RunReply).run
     assert run.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("kind", [SaveWeightsResponse, LoadWeightsResponse], ids=lambda kind: kind.__name__)
+def test_a_policy_version_counts_from_0(kind: type[Any]) -> None:
+    assert codec.decode(b'{"path": "x", "policy_version": 0}', kind).policy_version == 0
+    with pytest.raises(ProtocolError, match="policy_version: expected a value >= 0, got -4"):
+        codec.decode(b'{"path": "x", "policy_version": -4}', kind)
