@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py"))
 
 
-def run(name: str, file: Path) -> dict[str, Any]:
+def run(name: str, file: Path, passed: list[str]) -> dict[str, Any]:
     print(f"== {name}", flush=True)
-    subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), "--json", str(file)], check=True)
+    script = FOLDER / f"{name.replace('-', '_')}.py"
+    subprocess.run([sys.executable, str(script), "--json", str(file), *passed], check=True)
     written: dict[str, Any] = json.loads(file.read_text())
     return written
 
@@ -25,11 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(NAMES)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and details of all of them to FILE")
+    parser.add_argument("--repeats", metavar="N", help="rounds, instead of each one's own number")
+    parser.add_argument("--smoke", action="store_true", help="one small round each: shows that they work, not how fast")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    passed = ["--repeats", options.repeats] if options.repeats else []
+    passed += ["--smoke"] if options.smoke else []
     with tempfile.TemporaryDirectory() as folder:
-        written = {name: run(name, Path(folder, f"{name}.json")) for name in options.names or NAMES}
+        written = {name: run(name, Path(folder, f"{name}.json"), passed) for name in options.names or NAMES}
     if options.json:
         rows = {key: row for one in written.values() for key, row in one["rows"].items()}
         details = {name: one["details"] for name, one in written.items()}

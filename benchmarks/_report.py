@@ -1,32 +1,29 @@
-"""What all benchmarks share: their arguments, the spread of repeats, the file they write."""
+"""How figures are summed up and shown."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+
+#: `median`, `min` and `max` of the rounds.
+Spread = dict[str, float]
 
 
-def arguments(about: str | None, repeats: int) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--repeats", type=int, default=repeats, help="interleaved rounds (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    return parser.parse_args()
-
-
-def spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> Spread:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def shown(figures: dict[str, float], digits: int) -> str:
-    return f"{figures['median']:.{digits}f} ({figures['min']:.{digits}f}-{figures['max']:.{digits}f})"
+def shown(figures: Spread) -> str:
+    """Three significant digits: `1.23 (1.1-1.4)`."""
+    return f"{figures['median']:.3g} ({figures['min']:.3g}-{figures['max']:.3g})"
 
 
-def conclude(file: Path | None, name: str, goal: float, measured: float, details: Any) -> None:
-    """Print the verdict of a row whose figure should not exceed its goal, and write it if a file is wanted."""
-    print(f"{name}: {measured:.2f}, goal at most {goal}: {'met' if measured <= goal else 'NOT met'}")
-    if file:
-        row = {"goal": goal, "measured": measured, "met": measured <= goal}
-        file.write_text(json.dumps({"rows": {name: row}, "details": details}, indent=2) + "\n")
+def table(title: str, rows: Mapping[str, Mapping[str, Spread]]) -> str:
+    """Contestants down, figures across; each as median (min-max)."""
+    names = list(dict.fromkeys(name for figures in rows.values() for name in figures))
+    cells = [[title, *names]]
+    cells += [
+        [row, *(shown(figures[name]) if name in figures else "" for name in names)] for row, figures in rows.items()
+    ]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)

@@ -1,7 +1,7 @@
-"""What a blocking call costs: our portal against anyio's BlockingPortal, from 1, 8 and 64 threads, interleaved.
+"""What a blocking call costs from 1, 8 and 64 threads: our portal against anyio's BlockingPortal.
 
-The call does nothing, so the bridge between thread and loop is all there is; the goal is at most 1.3 x anyio. Each
-round also checks that calls began in the order in which they were made.
+The call does nothing, so the bridge between thread and loop is all there is. Ours also checks that calls began in the
+order in which they were made.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from _report import arguments, conclude, shown, spread
+from _contest import Contest, Contestant, Figures, Goal, Setting
 from anyio.from_thread import start_blocking_portal
 
 from loops_sdk_sync._portal import Portal
-
-GOAL = 1.3
-CALLS = 4096
-THREADS = (1, 8, 64)
 
 Call = Callable[[Callable[[int], Coroutine[Any, Any, int]], int], int]
 
@@ -28,9 +24,10 @@ async def nothing(number: int) -> int:
     return number
 
 
-def microseconds(call: Call, threads: int) -> float:
-    """Wall time per call when `threads` of them make `CALLS` calls together."""
-    share = CALLS // threads
+def per_call(call: Call, setting: Setting) -> Figures:
+    """Wall time per call when all threads call together."""
+    threads = int(setting.case)
+    share = setting.size(8192, 128) // threads
 
     def work(_: int) -> None:
         for number in range(share):
@@ -40,11 +37,12 @@ def microseconds(call: Call, threads: int) -> float:
         list(pool.map(lambda _: None, range(threads)))
         started = time.perf_counter()
         list(pool.map(work, range(threads)))
-        return (time.perf_counter() - started) / (share * threads) * 1e6
+        return {"call_us": (time.perf_counter() - started) / (share * threads) * 1e6}
 
 
-def check_order(portal: Portal, threads: int) -> None:
+def check_order(portal: Portal, setting: Setting) -> None:
     """Calls begin on the loop in the order in which the threads made them."""
+    threads = int(setting.case)
     made: list[int] = []
     begun: list[int] = []
     lock = threading.Lock()
@@ -53,7 +51,7 @@ def check_order(portal: Portal, threads: int) -> None:
         begun.append(number)
 
     def work(_: int) -> None:
-        for _ in range(CALLS // threads // 8):
+        for _ in range(setting.size(512, 64) // threads):
             waiting: Future[None] = Future()
             with lock:
                 made.append(len(made))
@@ -66,35 +64,25 @@ def check_order(portal: Portal, threads: int) -> None:
         raise SystemExit(f"order lost with {threads} threads")
 
 
-def measure(repeats: int) -> dict[int, dict[str, dict[str, float]]]:
+def ours(setting: Setting) -> Figures:
     portal = Portal()
-    with start_blocking_portal() as peer:
-        rounds = {threads: [_round(portal, peer.call, threads) for _ in range(repeats)] for threads in THREADS}
+    check_order(portal, setting)
+    figures = per_call(portal.call, setting)
     portal.close()
-    return {
-        threads: {
-            "ours_us": spread([ours for ours, _ in pairs]),
-            "anyio_us": spread([anyio for _, anyio in pairs]),
-            "ratio": spread([ours / anyio for ours, anyio in pairs]),
-        }
-        for threads, pairs in rounds.items()
-    }
+    return figures
 
 
-def _round(portal: Portal, peer: Call, threads: int) -> tuple[float, float]:
-    check_order(portal, threads)
-    return microseconds(portal.call, threads), microseconds(peer, threads)
-
-
-def main() -> None:
-    options = arguments(__doc__, repeats=7)
-    details = measure(options.repeats)
-    print(f"{'threads':<9}{'ours us median (min-max)':>28}{'anyio us median (min-max)':>28}{'ratio':>20}")
-    for threads, row in details.items():
-        ours, anyio, ratio = shown(row["ours_us"], 1), shown(row["anyio_us"], 1), shown(row["ratio"], 2)
-        print(f"{threads:<9}{ours:>28}{anyio:>28}{ratio:>20}")
-    conclude(options.json, "facade", GOAL, max(row["ratio"]["median"] for row in details.values()), details)
+def anyio(setting: Setting) -> Figures:
+    with start_blocking_portal() as portal:
+        return per_call(portal.call, setting)
 
 
 if __name__ == "__main__":
-    main()
+    Contest(
+        name="facade",
+        about=__doc__,
+        contestants={"ours": Contestant(ours), "anyio": Contestant(anyio)},
+        goals=(Goal("call_us", 1.3, against="anyio"),),
+        cases=("1", "8", "64"),
+        repeats=7,
+    ).main()
