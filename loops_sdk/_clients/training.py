@@ -30,7 +30,7 @@ from loops_sdk._net.network import Network
 from loops_sdk._wire import endpoints
 from loops_sdk._wire.bodies import LoadBody, OptimStepBody, SaveBody
 from loops_sdk._wire.endpoints import Endpoint
-from loops_sdk.errors import InvalidInputError, ProtocolError
+from loops_sdk.errors import InvalidInputError, NotFoundError, ProtocolError, UnsupportedError
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
 from loops_sdk.types import (
     AdamParams,
@@ -46,6 +46,7 @@ from loops_sdk.types import (
     InitTrainerServerResponse,
     LoadWeightsResponse,
     LossFn,
+    OperationInfo,
     OptimStepResponse,
     SaveWeightsResponse,
 )
@@ -466,6 +467,20 @@ class TrainingClient:
             raise InvalidInputError(f"operation: expected one of {known}, got {shown(operation)}")
         check_text("operation_id", operation_id, most=255)
         return self._channel.resume(endpoint, operation_id, idempotency_key)
+
+    async def list_operations_async(self) -> list[OperationInfo]:
+        """The operations that the trainer still knows, in the order in which it accepted them: what
+        `resume_operation_async` needs when nothing else has survived.
+
+        Raises:
+            UnsupportedError: this trainer does not tell; the embedded one does.
+            LoopsError: the trainer could not be reached.
+        """
+        try:
+            return (await self._channel.read(endpoints.LIST_OPERATIONS)).operations
+        except NotFoundError as error:
+            text = "list_operations: this trainer does not list its operations; ids are on errors and in the event log"
+            raise UnsupportedError(text, **error.context()) from error
 
     # ------------------------------------------------------------------ samplers and checkpoints
 

@@ -14,6 +14,7 @@ from loops_sdk.types import (
     Checkpoint,
     CheckpointSource,
     Datum,
+    OperationInfo,
     Run,
     Sampler,
     Session,
@@ -123,6 +124,11 @@ class CompletionBody:
 @attrs.define(eq=False, repr=False)
 class Accepted:
     operation_id: str
+
+
+@attrs.define(eq=False, repr=False)
+class OperationsReply:
+    operations: list[OperationInfo]
 
 
 @attrs.define(eq=False, repr=False)

@@ -87,6 +87,7 @@ OPERATIONS: tuple[Endpoint[Any], ...] = (
 # ------------------------------------------------- trainer: reads
 
 RETRIEVE: Endpoint[dict[str, Any]] = Endpoint("retrieve", "GET", "/operations/{operation_id}", dict, most=2048 * MIB)
+LIST_OPERATIONS = Endpoint("list_operations", "GET", "/operations", bodies.OperationsReply)  # an extension
 HEALTH = Endpoint("health", "GET", "/health", type(None))  # the status says it all; the body is anybody's
 POLICY_VERSION = Endpoint("policy_version", "GET", "/policy_version", object)  # {"policy_version": int} or the number
 STATUS: Endpoint[dict[str, Any]] = Endpoint("status", "GET", "/status", dict)

@@ -42,6 +42,14 @@ def deployment_options(command: Command) -> Command:
     return command
 
 
+durable_option = click.option(
+    "--durable/--no-durable",
+    default=True,
+    show_default=True,
+    help="Whether a run survives the sudden death of its trainer. Without it steps are a little faster.",
+)
+
+
 @asynccontextmanager
 async def started(
     console: Console, base_model: str, data_dir: Path | None, max_seq_len: int | None, **more: Any

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loops_sdk.cli.deployment import deployment_options, started
+from loops_sdk.cli.deployment import deployment_options, durable_option, started
 
 
 @click.command(
@@ -19,21 +19,31 @@ from loops_sdk.cli.deployment import deployment_options, started
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @deployment_options
+@durable_option
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def run(base_model: str, data_dir: Path | None, max_seq_len: int | None, script: Path, args: tuple[str, ...]) -> None:
+def run(
+    base_model: str,
+    data_dir: Path | None,
+    max_seq_len: int | None,
+    durable: bool,
+    script: Path,
+    args: tuple[str, ...],
+) -> None:
     """Run SCRIPT with ARGS against a deployment on this machine, then stop it.
 
     The script finds LOOPS_BASE_URL, BASETEN_API_KEY and LOOPS_BASE_MODEL (the name of the base model) in its
     environment. Its exit code is passed on.
     """
     command = [sys.executable, str(script), *args]
-    sys.exit(asyncio.run(_run(base_model, data_dir, max_seq_len, command)))
+    sys.exit(asyncio.run(_run(base_model, data_dir, max_seq_len, durable, command)))
 
 
-async def _run(base_model: str, data_dir: Path | None, max_seq_len: int | None, command: list[str]) -> int:
+async def _run(
+    base_model: str, data_dir: Path | None, max_seq_len: int | None, durable: bool, command: list[str]
+) -> int:
     console = Console(stderr=True, highlight=False)
-    async with started(console, base_model, data_dir, max_seq_len) as stack:
+    async with started(console, base_model, data_dir, max_seq_len, durable=durable) as stack:
         env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
         script = await asyncio.create_subprocess_exec(*command, env=env)
         try:

@@ -11,16 +11,21 @@ from typing import Any
 import click
 
 from loops_sdk._clients.control import ControlPlane
+from loops_sdk._net.caller import Patience
+from loops_sdk._wire.endpoints import LIST_OPERATIONS
 from loops_sdk.cli.checkpoints import print_checkpoints, with_address
 from loops_sdk.cli.connection import ask, connection_options
 from loops_sdk.cli.output import json_option, moment, note, print_fields, print_json, print_table
-from loops_sdk.errors import NotFoundError, RequestTimeoutError
-from loops_sdk.types import Checkpoint, Run, Sampler
+from loops_sdk.errors import LoopsError, NotFoundError, RequestTimeoutError
+from loops_sdk.types import Checkpoint, OperationInfo, Run, Sampler
 
 _UNKNOWN = "`loops runs list --all` shows your runs, `--org` everybody's"
 #: How long a run may take to stop, and how often it is looked at.
 _STOPS_WITHIN = 60.0
 _LOOK_AGAIN = 1.0
+#: How long to ask a trainer for its operations, and how many of them are shown to people.
+_BRIEFLY = Patience(total=5.0, attempts=2)
+_MOST_SHOWN = 20
 
 
 @click.group(short_help="Training runs: list, show, deactivate.")
@@ -82,24 +87,49 @@ def _created(made: Run | Sampler) -> str:
 @json_option
 @connection_options
 def show(base_url: str, run_id: str, as_json: bool) -> None:
-    """Show a run, its sampler and its checkpoints.
+    """Show a run, its sampler, the operations that its trainer still knows, and its checkpoints.
 
-    With --json an object with the fields `run` (the sampler is in it) and `checkpoints`.
+    With --json an object with the fields `run` (the sampler is in it), `operations` and `checkpoints`. Operations are
+    null when the trainer does not tell them. With their ids and keys another process can ask for their results.
 
     \b
     Example:  loops runs show k4q95w5
     """
 
-    async def both(control: ControlPlane) -> tuple[Run, list[Checkpoint]]:
-        return await control.get_run(run_id), await control.checkpoints(run_id=run_id)
-
-    run, checkpoints = ask(base_url, both, unknown=_UNKNOWN)
+    run, operations, checkpoints = ask(base_url, lambda control: _all_of(control, run_id), unknown=_UNKNOWN)
     if as_json:
-        print_json({"run": run, "checkpoints": [with_address(one) for one in checkpoints]})
+        saved = [with_address(one) for one in checkpoints]
+        print_json({"run": run, "operations": operations, "checkpoints": saved})
         return
     print_fields(_fields(run))
     click.echo()
+    if operations is not None:
+        _print_operations(operations)
+        click.echo()
     print_checkpoints(checkpoints)
+
+
+async def _all_of(control: ControlPlane, run_id: str) -> tuple[Run, list[OperationInfo] | None, list[Checkpoint]]:
+    run = await control.get_run(run_id)
+    return run, None if _ended(run) else await _operations_of(control, run), await control.checkpoints(run_id=run_id)
+
+
+async def _operations_of(control: ControlPlane, run: Run) -> list[OperationInfo] | None:
+    """What the trainer knows; `None` when it does not tell, or is not up. The rest of the page is worth showing."""
+    url = LIST_OPERATIONS.url(run.base_url)
+    try:
+        return (await control.caller.call(LIST_OPERATIONS, url, patience=_BRIEFLY)).operations
+    except LoopsError as error:
+        note(f"operations are not shown: {error.message}")
+        return None
+
+
+def _print_operations(operations: list[OperationInfo]) -> None:
+    """The newest, newest last, as they will be worked off."""
+    rows = [[one.operation_id, one.operation, one.status, one.idempotency_key] for one in operations[-_MOST_SHOWN:]]
+    print_table(["OPERATION", "CALL", "STATUS", "KEY"], rows, empty="no operations")
+    if hidden := len(operations) - len(rows):
+        note(f"older operations hidden: {hidden} (--json has them)")
 
 
 def _fields(run: Run) -> list[tuple[str, object]]:

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import logging
 import re
+import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection
@@ -245,6 +246,7 @@ class Server:
         app: what answers.
         host: address to bind.
         port: port to bind; 0 means any that is free.
+        listener: a socket that listens already, in place of host and port.
         cancel_on_disconnect: whether a handler is cancelled when its client goes away.
         grace: seconds that running handlers have when the server stops, before they are cancelled.
         head_timeout: seconds that a client has for the head of a request; default 30.
@@ -256,11 +258,12 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        listener: socket.socket | None = None,
         cancel_on_disconnect: bool = False,
         grace: float = 1.0,
         head_timeout: float | None = None,
     ) -> None:
-        self._host, self._wanted = host, port
+        self._host, self._wanted, self._listener = host, port, listener
         self._watch = Watch(head_timeout)
         app.middlewares.insert(0, self._watch.count)
         self._runner = web.AppRunner(
@@ -286,7 +289,7 @@ class Server:
         """
         try:
             await self._runner.setup()
-            await web.TCPSite(self._runner, self._host, self._wanted).start()
+            await self._site().start()
         except OSError as error:
             await self._runner.cleanup()
             raise DeploymentFailedError(f"cannot listen on {self._host}:{self._wanted} ({error})") from error
@@ -294,6 +297,11 @@ class Server:
         assert listening is not None  # `setup` made it
         watch = self._watch.run(lambda: listening.connections)
         self._watching = asyncio.create_task(watch, name="watch the connections")
+
+    def _site(self) -> web.BaseSite:
+        if self._listener is not None:
+            return web.SockSite(self._runner, self._listener)
+        return web.TCPSite(self._runner, self._host, self._wanted)
 
     async def aclose(self) -> None:
         """Stop listening, let handlers finish within the grace, close every connection."""

@@ -16,6 +16,7 @@ __all__ = [
     "InitTrainerServerResponse",
     "LoadWeightsResponse",
     "LossFn",
+    "OperationInfo",
     "OptimStepResponse",
     "SaveWeightsResponse",
     "WandbConfig",
@@ -141,6 +142,23 @@ class GetInfoResponse:
     base_model: str
     lora_rank: int
     max_seq_len: int | None = None
+
+
+@attrs.frozen
+class OperationInfo:
+    """An operation that a trainer has accepted: what resuming it needs.
+
+    Attributes:
+        operation: name of the call, for example ``"forward_backward"``.
+        operation_id: the trainer's id of it.
+        status: ``"queued"``, ``"running"``, ``"done"`` or ``"error"``.
+        idempotency_key: the key under which it was submitted, if it had one.
+    """
+
+    operation: str
+    operation_id: str
+    status: str
+    idempotency_key: str | None = None
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ from loops_sdk import (
     InitTrainerServerResponse,
     LoadWeightsResponse,
     LossFn,
+    OperationInfo,
     OptimStepResponse,
     SaveWeightsResponse,
 )
@@ -627,6 +628,26 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
         return self._future(
             await self._portal.call_async(self._core.resume_operation_async, operation, operation_id, idempotency_key),
         )
+
+    def list_operations(self) -> list[OperationInfo]:
+        """The operations that the trainer still knows, in the order in which it accepted them: what
+        `resume_operation_async` needs when nothing else has survived.
+
+        Raises:
+            UnsupportedError: this trainer does not tell; the embedded one does.
+            LoopsError: the trainer could not be reached.
+        """
+        return self._portal.call(self._core.list_operations_async)
+
+    async def list_operations_async(self) -> list[OperationInfo]:
+        """The operations that the trainer still knows, in the order in which it accepted them: what
+        `resume_operation_async` needs when nothing else has survived.
+
+        Raises:
+            UnsupportedError: this trainer does not tell; the embedded one does.
+            LoopsError: the trainer could not be reached.
+        """
+        return await self._portal.call_async(self._core.list_operations_async)
 
     def create_sampling_client(self, model_path: str) -> SamplingClient:
         """A client of the paired sampler that samples from the weights at `model_path`.

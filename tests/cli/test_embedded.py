@@ -75,6 +75,14 @@ async def test_what_runs_what_was_saved_and_its_end(saved: Saved, ask: Loops, tm
     assert (await ask("checkpoints", "download", saved.state, str(tmp_path / "state"))).code == 0
     assert json.loads((tmp_path / "state" / "state.json").read_text())["step"] == 1
 
+    known = (await ask("runs", "show", saved.run_id, "--json")).json["operations"]
+    assert {(one["operation"], one["status"]) for one in known} >= {
+        ("forward_backward", "done"),
+        ("optim_step", "done"),
+    }
+    shown = (await ask("runs", "show", saved.run_id)).out
+    assert all(one["operation_id"] in shown and one["idempotency_key"] in shown for one in known)
+
     ended = await ask("runs", "deactivate", saved.run_id, "--yes")
     assert (ended.code, ended.out) == (0, f"run {saved.run_id} has ended; its checkpoints stay\n")
     shown = await ask("runs", "show", saved.run_id)

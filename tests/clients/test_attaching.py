@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from loops_sdk import ServiceClient, TrainingClient, errors
+from loops_sdk import AdamParams, ServiceClient, TrainingClient, errors
+from loops_sdk.instrumentation import Event, OperationMeasured
 
 TOLD = {"base_model": "acme/model", "lora_rank": 8, "max_seq_len": 512, "run_id": "r7"}
 WEIGHTS = "bt://loops:r0/weights/step-1"
@@ -38,6 +39,15 @@ async def test_it_attaches_and_makes_nothing(local: ServiceClient, service: Any)
     pinned = await publishing
     assert f" at {service.sampler}, version >= 0" in repr(pinned)
     assert (await pinned.sample_async([1, 2])).sequences
+
+
+async def test_observers_hear_of_its_operations(service: Any) -> None:
+    heard: list[Event] = []
+    service.status = dict(TOLD)
+    async with ServiceClient.local(trainer_url=service.trainer, observers=[heard.append]) as local:
+        await (await (await attach(local)).optim_step_async(AdamParams()))
+    assert [event.operation for event in heard] == ["optim_step"] * 3
+    assert any(isinstance(event, OperationMeasured) and event.run_id == "r7" for event in heard)
 
 
 async def test_a_trainer_that_tells_nothing_is_taken_at_the_callers_word(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import inspect
 import math
@@ -15,7 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from loops_sdk import AdamParams, Datum, EncodedTextChunk, ImageChunk, ModelInput, TrainingClient, errors
+from loops_sdk import (
+    AdamParams,
+    CustomArrayLoss,
+    CustomLoss,
+    Datum,
+    EncodedTextChunk,
+    ImageChunk,
+    ModelInput,
+    TrainingClient,
+    errors,
+)
 from loops_sdk.instrumentation import Event, OperationMeasured
 
 PAIR = [
@@ -119,6 +130,31 @@ async def test_arrays_are_read_only_float32(training: TrainingClient) -> None:
     result = await (await training.forward_backward_custom_async(PAIR, loss_fn, autograd=False))
     assert result.loss == 1.0
     assert {(values.dtype.name, values.flags.writeable) for values in seen} == {("float32", False)}
+
+
+class Scaled:
+    """A loss with settings, as an object."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, data: list[Datum], logprobs: list[torch.Tensor], /) -> Any:
+        loss, metrics = squares(data, logprobs)
+        return self.scale * loss, metrics
+
+
+def scaled_arrays(scale: float, data: list[Datum], logprobs: list[Any]) -> Any:
+    loss, gradients, metrics = squares_of_arrays(data, logprobs)
+    return scale * loss, [scale * values for values in gradients], metrics
+
+
+async def test_whatever_can_be_called_is_a_loss(training: TrainingClient, service: Any) -> None:
+    of_tensors: CustomLoss = Scaled(2.0)
+    of_arrays: CustomArrayLoss = functools.partial(scaled_arrays, 2.0)
+    for loss_fn, autograd in ((of_tensors, True), (of_arrays, False)):
+        result = await (await training.forward_backward_custom_async(PAIR, loss_fn, autograd=autograd))
+        assert result.loss == pytest.approx(0.3)
+        assert sent(service, PASSES[1], "weights") == [pytest.approx([0.4, 0.0, 1.2]), pytest.approx([0.4, 0.8])]
 
 
 async def test_targets_of_their_own_are_not_needed(training: TrainingClient, service: Any) -> None:

@@ -23,8 +23,10 @@ from loops_sdk import (
     ForwardBackwardOutput,
     InvalidInputError,
     NotFoundError,
+    OperationInfo,
     OperationTimeoutError,
     OptimStepResponse,
+    RemoteOpError,
     ServiceClient,
     TrainingClient,
     UnknownRequestError,
@@ -153,3 +155,26 @@ async def test_a_client_without_a_control_plane_knows_no_runs(stack: LocalStack)
         async with ServiceClient.local(trainer_url=url, sampler_url=None, api_key=stack.api_key) as local:
             with pytest.raises(UnsupportedError, match="attach_training_client: there is no control plane"):
                 await local.attach_training_client_async("run7")
+
+
+async def test_the_trainer_itself_tells_what_it_has_accepted(stack: LocalStack) -> None:
+    async with run_of(stack) as (_, training):
+        assert await training.list_operations_async() == []
+        passed = await (fb := await training.forward_backward_async(DATA))
+        await (await training.optim_step_async(AdamParams()))
+        failing = await training.optim_step_async(AdamParams())
+        with pytest.raises(RemoteOpError):
+            await failing
+        run_id = str(training.run_id)
+    async with service_of(stack) as service:
+        again = await service.attach_training_client_async(run_id)
+        told = await again.list_operations_async()
+        assert all(isinstance(one, OperationInfo) for one in told)
+        assert [(one.operation, one.status) for one in told] == [
+            ("forward_backward", "done"),
+            ("optim_step", "done"),
+            ("optim_step", "error"),
+        ]
+        assert (told[0].operation_id, told[0].idempotency_key) == (fb.operation_id, fb.idempotency_key)
+        resumed = await again.resume_operation_async(told[0].operation, told[0].operation_id)
+        assert (await resumed) == passed

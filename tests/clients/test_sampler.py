@@ -194,7 +194,7 @@ async def test_the_place_of_a_sample_must_be_reachable() -> None:
 
 
 def deployed(service: Any) -> BasetenDeployment:
-    return BasetenDeployment(service.sampler, "m1", "d1", service.control)
+    return BasetenDeployment(base_url=service.sampler, model_id="m1", deployment_id="d1", api_base_url=service.control)
 
 
 async def test_a_sleeping_deployment_is_woken_once(sampling: Make, service: Any) -> None:

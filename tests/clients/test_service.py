@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from loops_sdk import ServiceClient, errors
+from loops_sdk import AdamParams, ServiceClient, TrainingClient, errors
 from loops_sdk._clients import provisioning
 from loops_sdk._net import keepalive
 from loops_sdk._net.caller import Patience
@@ -463,6 +463,7 @@ async def test_closing_ends_a_wait_for_readiness(client: ServiceClient, service:
 # ---------------------------------------------------------------- from a checkpoint
 
 PATH = "bt://loops:r0/weights/step-1"
+ATTACH = "attach_training_client"
 FROM_STATE = ["create_training_client_from_state", "create_training_client_from_state_with_optimizer"]
 
 
@@ -538,6 +539,50 @@ async def test_arguments_of_both_are_checked_before_anything_is_sent(
     with pytest.raises(errors.InvalidInputError, match=message):
         await getattr(client, f"{name}_async")(**{"path": PATH, **arguments})
     assert service.asked == []
+
+
+#: Ways to a client of what is there already, as they are called.
+WAYS: dict[str, dict[str, Any]] = {**{name: {"path": PATH} for name in FROM_STATE}, ATTACH: {"run_id": "r1", "rank": 8}}
+
+
+async def on_the_way(client: ServiceClient, service: Any, name: str, **options: Any) -> TrainingClient:
+    """A client by one of the ways, to a run or a checkpoint that the control plane knows."""
+    state(service)
+    if name == ATTACH:
+        await create(client)
+    made: TrainingClient = await getattr(client, f"{name}_async")(**WAYS[name], **options)
+    return made
+
+
+@pytest.mark.parametrize("name", WAYS)
+async def test_times_are_honoured_on_every_way(client: ServiceClient, service: Any, reply: Any, name: str) -> None:
+    training = await on_the_way(client, service, name, timeout=0.3, publish_timeout=0.2)
+    await (await training.optim_step_async(AdamParams()))
+    publishing = await training.save_weights_and_get_sampling_client_async("a")
+    with pytest.raises(errors.WeightsNotReadyError, match=r"within 0.2 s"):
+        await publishing.result_async(timeout=10)
+    release = asyncio.Event()
+
+    async def hang(_request: Any) -> Any:
+        await release.wait()
+
+    async def starting(_request: Any) -> Any:
+        return reply(503)
+
+    service.on["POST /optim_step"], service.on[HEALTH] = hang, starting
+    async with asyncio.timeout(10):
+        with pytest.raises(errors.RequestTimeoutError):
+            await training.optim_step_async(AdamParams())
+        with pytest.raises(errors.RequestTimeoutError, match=r"was not ready within 0.2 s"):
+            await getattr(client, f"{name}_async")(**WAYS[name], ready_timeout=0.2)
+    release.set()
+
+
+@pytest.mark.parametrize("name", FROM_STATE)
+async def test_a_sampler_may_come_with_it(client: ServiceClient, service: Any, name: str) -> None:
+    state(service)
+    await getattr(client, f"{name}_async")(PATH, with_sampler=True)
+    assert (service.lines("POST /v1/loops/runs"), service.lines(CREATE)) == (["POST /v1/loops/runs"], [])
 
 
 @pytest.mark.parametrize("how", ["at submit", "as an operation"])

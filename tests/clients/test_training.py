@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any
+import socket
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from loops_sdk import (
     AdamParams,
     Datum,
+    ForwardBackwardFuture,
     GetInfoResponse,
     InitTrainerServerResponse,
     LoadWeightsResponse,
+    LocalDeployment,
     OperationFuture,
     SamplingClient,
     ServiceClient,
@@ -23,6 +26,8 @@ from loops_sdk import (
     errors,
 )
 from loops_sdk.instrumentation import Event, OperationMeasured
+
+from .conftest import KEY
 
 DATUM = Datum([1, 2], {"target_tokens": [2, 3]})
 MODELS = "GET /v1/models"
@@ -41,6 +46,14 @@ async def test_a_pass(training: TrainingClient, service: Any, name: str) -> None
     body = service.last(f"POST /{name}").body
     assert (body["loss_fn"], body["loss_fn_config"]) == ("ppo", {"clip_low_threshold": 0.5})
     assert body["data"][0]["loss_fn_inputs"]["target_tokens"] == {"data": [2, 3], "dtype": "int64", "shape": [2]}
+
+
+async def test_a_pass_gives_its_own_kind_of_future(training: TrainingClient) -> None:
+    kind, (result,) = get_origin(ForwardBackwardFuture), get_args(ForwardBackwardFuture)
+    for call in (training.forward_async, training.forward_backward_async):
+        future = await call([DATUM])
+        assert type(future) is kind
+        assert type(await future) is result
 
 
 async def test_a_step_and_the_version_it_tells(training: TrainingClient, service: Any) -> None:
@@ -328,6 +341,33 @@ async def test_calls_of_all_kinds_keep_their_order(training: TrainingClient, ser
     ]
 
 
+async def test_a_client_from_an_address(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BASETEN_API_KEY")
+    made = TrainingClient(
+        service.trainer,
+        lora_rank=8,
+        base_model="acme/model",
+        timeout=20.0,
+        ready_timeout=0.2,
+        run_id="r7",
+        paired_sampling_deployment=LocalDeployment(service.sampler),
+        max_seq_len=64,
+        publish_timeout=0.1,
+        api_key=lambda: KEY,
+    )
+    async with made as training:
+        assert training.get_info() == GetInfoResponse(base_model="acme/model", lora_rank=8, max_seq_len=64)
+        assert service.asked == []
+        await (await training.optim_step_async(AdamParams()))
+        assert service.last("POST /optim_step").headers["Authorization"] == f"Bearer {KEY}"
+        publishing = await training.save_weights_and_get_sampling_client_async("a")
+        assert service.last("POST /save_weights_for_sampler").body["run_id"] == "r7"
+        with pytest.raises(errors.WeightsNotReadyError, match=r"version 1 within 0.1 s"):
+            await publishing
+        service.publish()
+        assert (await (await publishing).sample_async([1])).policy_version == 1
+
+
 async def test_facts_without_network(training: TrainingClient, service: Any) -> None:
     assert (training.run_id, training.get_info().lora_rank) == ("r1", 32)
     assert repr(training).startswith(f"<TrainingClient acme/model run=r1 <Channel {service.trainer} open")
@@ -344,6 +384,16 @@ async def test_an_unhealthy_trainer(training: TrainingClient, service: Any, repl
         await training.health_async()
 
 
+async def test_a_trainer_that_cannot_be_reached() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        async with TrainingClient(url, base_model="acme/model") as training:
+            with pytest.raises(errors.ConnectionFailedError, match=f"no server answers at {url}") as caught:
+                await training.health_async()
+    assert caught.value.operation == "health"
+
+
 USES: dict[str, tuple[Any, ...]] = {
     "forward_async": ([DATUM],),
     "forward_backward_async": ([DATUM],),
@@ -356,6 +406,7 @@ USES: dict[str, tuple[Any, ...]] = {
     "load_state_with_optimizer_async": (PATH,),
     "init_trainer_server_async": (8,),
     "resume_operation_async": ("optim_step", "an-id"),
+    "list_operations_async": (),
     "create_sampling_client_async": ("bt://loops:r1/sampler_weights/a",),
     "list_checkpoints_async": (),
     "get_checkpoint_archive_url_async": ("id",),

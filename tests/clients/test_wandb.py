@@ -214,6 +214,29 @@ async def test_training_does_not_wait_for_wandb(client: ServiceClient, pretend: 
     assert run.threads == {"loops_sdk Weights & Biases"}
 
 
+STATE = "bt://loops:r1/weights/one"
+WAYS: dict[str, tuple[Any, ...]] = {
+    "create_lora_training_client": ("acme/model",),
+    "create_training_client_from_state": (STATE,),
+    "create_training_client_from_state_with_optimizer": (STATE,),
+    "attach_training_client": ("r1",),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+async def test_every_way_to_a_client_draws(
+    client: ServiceClient, service: Any, pretend: Callable[..., Run], name: str
+) -> None:
+    run = pretend()
+    service.status = {"base_model": "acme/model", "lora_rank": 8}
+    service.states = [service.checkpoint("one", target="trainer", lora_adapter_config={"r": 8})]
+    await client.create_lora_training_client_async("acme/model")
+    training = await getattr(client, f"{name}_async")(*WAYS[name], wandb_config=CONFIG)
+    await (await training.optim_step_async(AdamParams()))
+    await training.aclose()
+    assert (len(run.rows), run.finished) == (1, 1)
+
+
 # ---------------------------------------------------------------- rows
 
 

@@ -619,6 +619,25 @@ async def test_what_was_refused_leaves_no_trace(golden: TrainingClient) -> None:
     await done(golden.init_trainer_server_async(8))
 
 
+async def test_a_forward_leaves_the_gradient_alone(golden: TrainingClient) -> None:
+    """Between passes that accumulate, and where nothing has been accumulated."""
+    one, other = [Datum(TOKENS, RL)], [Datum(TOKENS[::-1], RL)]
+
+    async def norm(between: list[list[Datum]]) -> float:
+        await golden.forward_backward_async(one, "ppo")
+        for data in between:
+            await golden.forward_async(data, "ppo")
+        await golden.forward_backward_async(one, "ppo")
+        return float((await done(golden.optim_step_async(AdamParams(learning_rate=0)))).metrics["grad_norm"])
+
+    await done(golden.init_trainer_server_async(8, seed=7))
+    assert await norm([one, other]) == await norm([]) > 0
+    await golden.forward_async(one, "ppo")
+    with pytest.raises(RemoteOpError, match="no gradient has been accumulated"):
+        await done(golden.optim_step_async(AdamParams()))
+    await done(golden.init_trainer_server_async(8))
+
+
 #: What a client says before anything is sent.
 UNSENT: dict[str, tuple[Callable[[TrainingClient], Any], str]] = {
     "unknown loss": (

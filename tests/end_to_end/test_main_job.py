@@ -129,9 +129,10 @@ def test_the_documented_quickstart_prints_its_eight_lines() -> None:
 
 def test_loops_run_passes_on_arguments_and_exit_code(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import os, sys\nprint(sys.argv[1:], os.environ['LOOPS_BASE_URL'][:17])\nsys.exit(7)\n")
+    told = "os.environ['LOOPS_BASE_URL'][:17], os.environ['LOOPS_BASE_MODEL']"
+    script.write_text(f"import os, sys\nprint(sys.argv[1:], {told})\nsys.exit(7)\n")
     done = _loops("run", str(script), "--steps", "3")
-    assert done.stdout == "['--steps', '3'] http://127.0.0.1:\n"
+    assert done.stdout == "['--steps', '3'] http://127.0.0.1: loops/tiny\n"
     assert done.returncode == 7
 
 

@@ -36,7 +36,9 @@ DATA = [Datum([1, 2, 3], {"target_tokens": [2, 3, 4]})]
 
 
 @asynccontextmanager
-async def sampler(answer: Callable[[web.Request], Any]) -> AsyncIterator[tuple[SamplingClient, list[str]]]:
+async def sampler(
+    answer: Callable[[web.Request], Any], timeout: float = 20.0
+) -> AsyncIterator[tuple[SamplingClient, list[str]]]:
     """A sampler whose completions are scripted, a client of it, and the requests it saw."""
     seen: list[str] = []
 
@@ -54,8 +56,8 @@ async def sampler(answer: Callable[[web.Request], Any]) -> AsyncIterator[tuple[S
     server = Server(app)
     await server.start()
     deployment = LocalDeployment(f"http://127.0.0.1:{server.port}")
-    client = SamplingClient(base_model="base", deployment=deployment, api_key=KEY, timeout=20.0)
-    client._network.caller._backoff = QUICK
+    client = SamplingClient(base_model="base", deployment=deployment, api_key=KEY, timeout=timeout)
+    client._connection.network.caller._backoff = QUICK
     try:
         async with client:
             yield client, seen
@@ -83,8 +85,7 @@ async def test_the_total_deadline_of_a_sample_holds_whatever_the_attempts() -> N
     async def busy(_request: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": "busy"}}, status=503, headers={"Retry-After": "2"})
 
-    async with sampler(busy) as (client, _seen):
-        client._timeout = 1.0
+    async with sampler(busy, timeout=1.0) as (client, _seen):
         start = time.monotonic()
         with pytest.raises(LoopsError, match="busy"):
             await client.sample_async([1, 2, 3])
@@ -137,7 +138,7 @@ async def test_the_wait_for_weights_was_fixed_and_useless_at_version_0(behind: R
         raise AssertionError("nothing is sampled")
 
     async with sampler(never) as (client, _seen):
-        deployment = client._deployment
+        deployment = client._binding.deployment
         async with behind(paired_sampling_deployment=deployment, publish_timeout=0.3) as one:
             fresh = await (await one.client.save_weights_and_get_sampling_client_async("fresh"))
             assert fresh.min_policy_version == 0  # the base model: nothing to wait for

@@ -56,7 +56,7 @@ async def test_weights_and_moments_are_those_of_the_undisturbed_run(tmp_path: Pa
         calm = await service.create_lora_training_client_async("loops/tiny", rank=4, seed=11)
         expected = await perform(calm, calls)
         made = await service.create_lora_training_client_async("loops/tiny", rank=4, seed=11)
-        place = urlsplit((await service._control.get_run(str(made.run_id))).base_url)
+        place = urlsplit((await service._way.control("the trainer").get_run(str(made.run_id))).base_url)
         plan = Plan(tuple(sorted(FAULTS)), seed=1)
         given = {"base_model": "loops/tiny", "lora_rank": 4, "run_id": made.run_id, "api_key": stack.api_key}
         async with (

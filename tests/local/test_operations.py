@@ -161,12 +161,12 @@ async def test_too_much_work_is_refused_for_now(make: Make, bounds: Bounds) -> N
         gate.wait(10)
         return b"8"
 
-    operations.submit("op", None, b"", work, size=10)
+    operations.submit("op", None, b"", work, body=b"0" * 10)
     assert await asyncio.to_thread(started.wait, 10)
     assert operations.running == "op"
-    accepted = [operations.submit("op", None, b"", work, size=10) for _ in range(2)]
+    accepted = [operations.submit("op", None, b"", work, body=b"0" * 10) for _ in range(2)]
     with pytest.raises(OverloadedError):
-        operations.submit("op", None, b"", work, size=10)
+        operations.submit("op", None, b"", work, body=b"0" * 10)
     assert operations.queued == 2
     gate.set()
     assert (await done(operations, accepted[-1]))["result"] == 8

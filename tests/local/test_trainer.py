@@ -331,7 +331,7 @@ async def test_starting_over_with_a_fresh_adapter(
 
 
 async def test_before_the_engine_is_there_every_route_is_503(storage: Storage, serve: Serve) -> None:
-    peer = await serve(Trainer(storage, api_key=KEY).app)
+    peer = await serve(Trainer(storage, api_key=KEY, hold=0.01).app)
     answers = [await peer.get(path) for path in ("/health", "/status", "/policy_version")]
     answers.append(await peer.post("/forward_backward", batch(1)))
     assert {answer.status for answer in answers} == {503}

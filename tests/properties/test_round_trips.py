@@ -133,6 +133,7 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
         st.lists(st.dictionaries(st.text(max_size=8), tensors, max_size=2), max_size=2),
         maybe(st.text()),
     ),
+    loops_sdk.OperationInfo: st.builds(loops_sdk.OperationInfo, st.text(), st.text(), st.text(), maybe(st.text())),
     loops_sdk.GetInfoResponse: st.builds(loops_sdk.GetInfoResponse, st.text(), counts, maybe(counts)),
     loops_sdk.ImageChunk: images,
     loops_sdk.InitTrainerServerResponse: st.builds(loops_sdk.InitTrainerServerResponse, maybe(counts)),

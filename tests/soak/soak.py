@@ -115,7 +115,7 @@ async def soak(minutes: float, seed: int) -> tuple[Books, int, int]:
         service = await opened.enter_async_context(ServiceClient(base_url=stack.base_url, api_key=stack.api_key))
         made = await service.create_lora_training_client_async("loops/tiny", rank=8, seed=seed, with_sampler=True)
         await (await made.save_weights_for_sampler_async("first"))
-        run = await service._control.get_run(str(made.run_id))
+        run = await service._way.control("the trainer").get_run(str(made.run_id))
         assert run.sampler is not None
         proxies = [
             await opened.enter_async_context(_proxy(url, seed + place))

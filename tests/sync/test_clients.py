@@ -28,6 +28,7 @@ from loops_sdk_sync import (
     Datum,
     Future,
     InvalidInputError,
+    LocalDeployment,
     ModelInput,
     SamplingClient,
     SamplingParams,
@@ -83,6 +84,40 @@ def test_every_call_is_there_in_both_forms(client: str) -> None:
         assert not inspect.iscoroutinefunction(function)
         assert inspect.signature(function) == wanted
     assert inspect.signature(core) == inspect.signature(facade)
+
+
+PASS = {"loss_fn": "cross_entropy", "loss_fn_config": None}
+PAGE = {"page_size": 1000, "page_token": 0}
+LATER = {"timeout": 600.0, "ready_timeout": 3600.0, "wandb_config": None}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "ServiceClient.__init__": {"training_project_id": None, "api_key": None, "base_url": None},
+    "ServiceClient.create_lora_training_client": {"rank": 32, "seed": None, **LATER},
+    "ServiceClient.create_training_client_from_state": LATER,
+    "ServiceClient.create_training_client_from_state_with_optimizer": LATER,
+    "ServiceClient.get_checkpoint_archive_url": PAGE,
+    "TrainingClient.forward_backward": PASS,
+    "TrainingClient.forward": PASS,
+    "TrainingClient.save_state": {"ttl_seconds": None},
+    "TrainingClient.save_weights_for_sampler": {"ttl_seconds": None},
+    "TrainingClient.get_checkpoint_archive_url": PAGE,
+    "SamplingClient.__init__": {"api_key": None, "sampler_id": None, "session_id": None, "checkpoint_path": None},
+    "SamplingClient.sample": {
+        "num_samples": 1,
+        "sampling_params": None,
+        "include_prompt_logprobs": False,
+        "topk_prompt_logprobs": 0,
+        "affinity_key": None,
+    },
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_documented_defaults(name: str) -> None:
+    client, _, method = name.partition(".")
+    core = method if method == "__init__" else f"{method}_async"
+    for package, call in ((loops_sdk, core), (loops_sdk_sync, method), (loops_sdk_sync, core)):
+        parameters = inspect.signature(getattr(getattr(package, client), call)).parameters
+        assert {given: parameters[given].default for given in DEFAULTS[name]} == DEFAULTS[name]
 
 
 # ------------------------------------------------------------------ calls
@@ -284,6 +319,33 @@ async def test_async_with_closes_too(stack: LocalStack) -> None:
         assert service.session_id
     with pytest.raises(ClientClosedError):
         service.list_checkpoints("run")
+
+
+async def test_aclose_closes_all_three(stack: LocalStack, datum: Datum) -> None:
+    async with ServiceClient() as service:
+        training = await service.create_lora_training_client_async(MODEL, with_sampler=True)
+        sampling = await (await training.save_weights_and_get_sampling_client_async("a"))
+        assert (await sampling.sample_async([1, 2])).sequences
+        await sampling.aclose()
+        with pytest.raises(ClientClosedError):
+            await sampling.sample_async([1, 2])
+        await training.aclose()
+        with pytest.raises(ClientClosedError):
+            training.forward([datum])
+        assert await service.list_checkpoints_async(str(training.run_id))
+        await service.aclose()
+        with pytest.raises(ClientClosedError):
+            service.create_lora_training_client(MODEL)
+
+
+def test_closing_a_sampler() -> None:
+    sampling = SamplingClient(base_model=MODEL, deployment=LocalDeployment("http://127.0.0.1:9"), api_key="k")
+    sampling.ensure_ready()
+    for _ in range(2):
+        sampling.close()
+    for call in (sampling.ensure_ready, sampling.get_base_model_id, sampling.get_adapter_id):
+        with pytest.raises(ClientClosedError):
+            call()
 
 
 def test_a_client_closes_when_nobody_can_reach_it(stack: LocalStack, datum: Datum) -> None:

@@ -144,6 +144,15 @@ async def test_cancelling_an_await_cancels_the_call(door: Portal) -> None:
     assert await asyncio.to_thread(endless.cancelled.wait, 10)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_reaches_the_blocked_caller_and_cancels_the_call(door: Portal) -> None:
     endless = Forever()

@@ -67,6 +67,10 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
     types.EnablementDetails: (types.EnablementDetails("a", "b", "c"), types.EnablementDetails("a", "b", "d")),
     types.EncodedTextChunk: (types.EncodedTextChunk([1, 2]), types.EncodedTextChunk([])),
     types.ForwardBackwardOutput: (passed(), passed(2.5)),
+    types.OperationInfo: (
+        types.OperationInfo("optim_step", "op-1", "done", "key"),
+        types.OperationInfo("optim_step", "op-1", "queued"),
+    ),
     types.GetInfoResponse: (types.GetInfoResponse("m", 8, 512), types.GetInfoResponse("m", 8)),
     types.ImageChunk: (types.ImageChunk(PIXEL, 4, "jpeg"), types.ImageChunk(PIXEL, 4)),
     types.InitTrainerServerResponse: (types.InitTrainerServerResponse(8), types.InitTrainerServerResponse()),

@@ -51,6 +51,10 @@ def test_append_leaves_the_original_alone() -> None:
         grown.to_ints()
 
 
+def test_what_each_chunk_takes() -> None:
+    assert [EncodedTextChunk([]).length, EncodedTextChunk([1, 2]).length, ImageChunk(PIXEL, 4).length] == [0, 2, 4]
+
+
 def test_an_image_does_not_fill_the_screen() -> None:
     assert repr(ImageChunk(PIXEL, 4)) == "ImageChunk(data=<28 base64 characters>, expected_tokens=4, format='png')"
 

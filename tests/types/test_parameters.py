@@ -6,16 +6,18 @@ import math
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
 
 from loops_sdk import (
     AdamParams,
+    BasetenDeployment,
     Checkpoint,
     CheckpointFile,
     CheckpointPath,
+    Deployment,
     ForwardBackwardOutput,
     InvalidInputError,
     LocalDeployment,
@@ -74,6 +76,10 @@ def test_what_is_wrong_is_named(name: str) -> None:
     make, message = WRONG[name]
     with pytest.raises(InvalidInputError, match=message):
         make()
+
+
+def test_a_deployment_is_one_of_two() -> None:
+    assert get_args(Deployment) == (LocalDeployment, BasetenDeployment)
 
 
 def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
@@ -143,9 +149,9 @@ def test_hostile_names_are_refused_everywhere(name: str) -> None:
     with pytest.raises(InvalidInputError, match=r"^name: expected 1 to 255 letters"):
         check_name("name", name)
     with pytest.raises(InvalidInputError, match=r"^model_path: expected "):
-        CheckpointPath.parse(f"bt://loops:run/weights/{name}", "model_path")
+        CheckpointPath.parse(f"bt://loops:run/weights/{name}", argument="model_path")
     with pytest.raises(InvalidInputError, match=r"^model_path: expected "):
-        CheckpointPath.parse(f"bt://loops:{name}/weights/x", "model_path")
+        CheckpointPath.parse(f"bt://loops:{name}/weights/x", argument="model_path")
     with pytest.raises(InvalidInputError, match=r"^run_id: expected 1 to 255 letters"):
         CheckpointPath(name, "weights", "x")
 

@@ -7,21 +7,30 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
 from loops_sdk import (
     AdamParams,
+    Checkpoint,
+    CheckpointFile,
+    CheckpointFilesResponse,
     Datum,
+    EnablementDetails,
     ForwardBackwardOutput,
     ImageChunk,
+    InitTrainerServerResponse,
     InvalidInputError,
     LoadWeightsResponse,
+    LoraConfig,
     ModelInput,
     OptimStepResponse,
     ProtocolError,
     SamplingParams,
     SaveWeightsResponse,
+    ServerCapabilities,
+    SupportedModel,
     TensorData,
     from_dict,
     to_dict,
@@ -217,6 +226,71 @@ def test_checkpoints_of_either_kind() -> None:
     assert found.lora_adapter_config == {"r": 8, "nested": {"any": [1]}}
     assert found.created_at.utcoffset() is not None
     assert found.size_bytes == 10
+
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+#: Values with every field said, none of them by its default; what a server writes has the names of the fields.
+WHOLE: list[Any] = [
+    ForwardBackwardOutput(
+        loss=1.5,
+        metrics={"loss:sum": 1.5},
+        loss_fn_outputs=[{"logprobs": TensorData([-0.5, -1.0])}],
+        loss_fn_output_type="per_token",
+    ),
+    OptimStepResponse(metrics={"step": 3.0, "learning_rate": 0.5, "lr": 0.5, "grad_norm": 2.0}),
+    SaveWeightsResponse(path="bt://loops:r/weights/a", type="saved", policy_version=3),
+    LoadWeightsResponse(path="bt://loops:r/weights/a", type="loaded", policy_version=3),
+    InitTrainerServerResponse(
+        lora_rank=8, lora_alpha=16, seed=7, train_attn=True, train_mlp=False, train_unembed=False
+    ),
+    Checkpoint(
+        id="v",
+        checkpoint_id="a",
+        run_id="r",
+        target="trainer",
+        checkpoint_type="lora",
+        base_model="m",
+        size_bytes=10,
+        created_at=MOMENT,
+        lora_adapter_config={"r": 8},
+        lora_config=LoraConfig(config_version="v1", targets=["mlp"], expert_layout="per_expert"),
+        sync_status="SYNCING",
+    ),
+    CheckpointFilesResponse(
+        presigned_urls=[
+            CheckpointFile(
+                url="https://store/a", relative_file_name="a", node_rank=1, size_bytes=5, last_modified="2026-01-01"
+            )
+        ],
+        next_page_token=10,
+        total_count=20,
+    ),
+    ServerCapabilities(
+        supported_models=[
+            SupportedModel(
+                model_name="m",
+                max_seq_len=512,
+                max_enabled_seq_len=256,
+                supports_vision_language=True,
+                enabled=False,
+                serverless=True,
+                enablement_details=EnablementDetails(reason="a", reason_detail="b", remediation="c"),
+            )
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("value", WHOLE, ids=lambda value: type(value).__name__)
+def test_every_field_of_a_reply_is_read(value: Any) -> None:
+    written = json.dumps(attrs.asdict(value), default=plainly)
+    assert codec.decode(written.encode(), type(value)) == value
+    named = attrs.fields(type(value))
+    assert [field.name for field in named if getattr(value, field.name) == field.default] == []
+
+
+def plainly(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value.tolist()
 
 
 UNEXPECTED: dict[str, tuple[type[Any], bytes, str]] = {

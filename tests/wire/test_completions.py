@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from multidict import CIMultiDict
 
-from loops_sdk import ProtocolError, SampledSequence
+from loops_sdk import ProtocolError, SampledSequence, SampleResult
 from loops_sdk._wire.completions import sample_result
 
 NEW: dict[str, Any] = {
@@ -30,6 +30,17 @@ def read(choice: dict[str, Any], topk: int = 0, prompt: Any = None, **body: Any)
 @pytest.mark.parametrize("choice", [NEW, OLD])
 def test_tokens_in_either_form(choice: dict[str, Any]) -> None:
     assert read(choice).sequences == [SampledSequence([5, 6], [-0.5, -1.5], "stop")]
+
+
+def test_all_that_a_sampler_may_say() -> None:
+    found = read({**NEW, "prompt_logprobs": PROMPT, "prompt_token_ids": [1, 7]}, topk=1, policy_version=3)
+    assert found == SampleResult(
+        sequences=[SampledSequence(tokens=[5, 6], logprobs=[-0.5, -1.5], stop_reason="stop")],
+        policy_version=3,
+        prompt_logprobs=[None, -2.0],
+        topk_prompt_logprobs=[None, {8: -0.25}],
+        prompt_token_ids=[1, 7],
+    )
 
 
 def test_choices_are_put_in_order() -> None:

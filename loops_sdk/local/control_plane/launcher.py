@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, Protocol
 
 from loops_sdk.errors import BadRequestError
@@ -47,6 +48,15 @@ class Launcher(Protocol):
     @property
     def max_seq_len(self) -> int:
         """Longest sequence it takes, in tokens."""
+        ...
+
+    @property
+    def left(self) -> Collection[str]:
+        """Ids of the runs and samplers that an earlier deployment on this data directory was serving when it ended."""
+        ...
+
+    def settle(self) -> None:
+        """What was left and has not been launched again will not be."""
         ...
 
     async def launch_trainer(self, run_id: str) -> Deployed:

@@ -19,7 +19,7 @@ import attrs
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
 from loops_sdk.errors import BadRequestError, InvalidInputError, LoopsError, NotFoundError
 from loops_sdk.local.control_plane.idleness import Served, overdue, to_make_room
-from loops_sdk.local.control_plane.launcher import Launcher
+from loops_sdk.local.control_plane.launcher import Full, Launcher
 from loops_sdk.local.control_plane.requests import (
     check_paired,
     check_run,
@@ -76,6 +76,30 @@ class Registry:
         names = {"starting": "LOADING_MODEL", "ready": "ACTIVE", "failed": "FAILED", "stopped": "INACTIVE"}
         return names["starting" if sampler.id in self._hidden else self._servers.state(sampler.id)]
 
+    async def resume(self) -> None:
+        """Serve again what an earlier deployment on the same data directory was serving when it ended: the newest
+        first, as far as there is room. What finds none stays as it is, for a later deployment.
+        """
+        left = self.launcher.left
+        records: list[RunRecord | SamplerRecord] = [run for run in self.storage.runs() if run.ended_at is None]
+        records += [sampler for sampler in self.storage.samplers() if sampler.run_id is None]
+        try:
+            for record in sorted(records, key=lambda one: one.created_at, reverse=True):
+                if record.id in left and record.base_model == self.launcher.base_model:
+                    await self._resume(record)
+        except Full:
+            _log.warning("there is no room to serve everything again that was served before")
+        finally:
+            self.launcher.settle()
+
+    async def _resume(self, record: RunRecord | SamplerRecord) -> None:
+        if isinstance(record, SamplerRecord):
+            await self._servers.launch_sampler(record.id)
+            return
+        await self._servers.launch_trainer(record.id)
+        if (sampler := self.sampler_of(record.id)) is not None:
+            await self._servers.launch_sampler(sampler.id)
+
     # ------------------------------------------------------------ runs
 
     async def create_run(self, body: CreateRunBody, *, with_sampler: bool) -> RunRecord:
@@ -116,6 +140,7 @@ class Registry:
         await self._servers.stop(run_id)
         if (sampler := self.sampler_of(run_id)) is not None:
             await self._servers.stop(sampler.id)
+        self.storage.drop_progress(run_id)
         return run
 
     # ------------------------------------------------------------ reuse

@@ -73,6 +73,14 @@ class ControlPlane:
         self.app.router.add_get(FILE_PATH, self._checkpoints.file, name=_FILE)
         self.app.cleanup_ctx.append(self._looking)
 
+    async def resume(self) -> None:
+        """Serve again what an earlier deployment on the same data directory was serving when it ended.
+
+        Raises:
+            LoopsError: a process cannot be started.
+        """
+        await self._registry.resume()
+
     def _routes(self) -> Iterator[Route]:
         yield endpoints.CREATE_SESSION, self._create_session
         yield endpoints.GET_SESSION, self._get_session

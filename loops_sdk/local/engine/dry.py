@@ -54,7 +54,11 @@ class DryTrainingEngine:
 
     def init_adapter(self, config: AdapterConfig) -> None:
         """Start over at step 0."""
-        self._config, self._step, self._accumulated = config, 0, 0
+        self._config, self._step = config, 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._accumulated, self._failure = 0, ""
 
     def check(self, data: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, Any] | None) -> None:
         """Refuse exactly what a real engine refuses for a model of these sizes."""
@@ -89,15 +93,23 @@ class DryTrainingEngine:
         self._accumulated += len(data)
         return output
 
+    def poison(self, reason: str) -> None:
+        """Make the next `optim_step` refuse and name `reason`, or the first of several."""
+        self._failure = self._failure or reason
+
     def optim_step(self, params: AdamParams) -> OptimStepResponse:
         """Count one step. The gradient norm is 0, because there are no weights.
 
         Raises:
-            RuntimeError: no `forward_backward` since the last step.
+            RuntimeError: no `forward_backward` since the last step, or the engine has been poisoned since.
         """
-        if not self._accumulated:
+        accumulated, failure = self._accumulated, self._failure
+        self._clear()
+        if failure:
+            raise RuntimeError(f"optim_step: a forward_backward since the last step failed ({failure})")
+        if not accumulated:
             raise RuntimeError("optim_step: no gradient has been accumulated; call forward_backward first")
-        self._step, self._accumulated = self._step + 1, 0
+        self._step += 1
         rate = params.learning_rate
         metrics = {"step": float(self._step), "learning_rate": rate, "lr": rate, "grad_norm": 0.0}
         return OptimStepResponse({**metrics, "grad_norm_clipped": 0.0})

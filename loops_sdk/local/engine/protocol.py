@@ -91,6 +91,12 @@ class TrainingEngine(Protocol):
         """Loss and logprobs; adds the gradient of the summed loss to what has accumulated since the last step."""
         ...
 
+    def poison(self, reason: str) -> None:
+        """Make the next `optim_step` refuse, as after a `forward_backward` that failed with `reason`: a trainer that
+        takes over from one that died cannot repeat the failure itself.
+        """
+        ...
+
     def optim_step(self, params: AdamParams) -> OptimStepResponse:
         """One AdamW step with the accumulated gradients, which are cleared; `step` grows by one.
 

@@ -13,7 +13,7 @@ import attrs
 
 from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
 
-__all__ = ["Bounds", "Operation", "Records"]
+__all__ = ["Bounds", "Losses", "Operation", "Records"]
 
 
 @attrs.frozen
@@ -39,7 +39,10 @@ class Bounds:
 
 @attrs.define(eq=False)
 class Operation:
-    """One accepted operation. `work` is dropped when it is done, `reply` is there from then on."""
+    """One accepted operation. `work` is dropped when it is done, `reply` is there from then on.
+
+    `seq` is its place in the journal, 0 without one. `again`: it may have been under way at a crash.
+    """
 
     id: str
     name: str
@@ -47,6 +50,8 @@ class Operation:
     fingerprint: bytes
     size: int
     work: Callable[[], bytes] | None
+    seq: int = 0
+    again: bool = False
     reply: bytes | None = None
     finished_at: float = 0.0
     done: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -56,6 +61,15 @@ class Operation:
 class _Dropped:
     operation_id: str
     fingerprint: bytes
+    seq: int
+
+
+@attrs.define
+class Losses:
+    """What has been dropped since somebody last asked, by place in the journal: results, and whole operations."""
+
+    results: list[int] = attrs.field(factory=list)
+    operations: list[int] = attrs.field(factory=list)
 
 
 class Records:
@@ -69,6 +83,7 @@ class Records:
         self._finished_bytes = 0
         self._dropped: OrderedDict[str, _Dropped] = OrderedDict()
         self._dropped_ids: set[str] = set()
+        self._losses = Losses()
 
     def known(self, key: str | None, fingerprint: bytes) -> str | None:
         """The operation that was accepted under this key; `None` when there is none.
@@ -111,12 +126,20 @@ class Records:
         )
         raise NotFoundError(f"no operation {operation_id!r}: {why}", status=404)
 
+    def all(self) -> list[Operation]:
+        """Those that `get` finds, in the order in which they were added."""
+        return list(self._by_id.values())
+
     def finish(self, operation: Operation, reply: bytes, now: float) -> None:
         """Keep the result of an operation, at the cost of the oldest ones."""
-        operation.reply, operation.finished_at, operation.work = reply, now, None
+        self.restore(operation, reply, now)
+        self.evict(now)
+
+    def restore(self, operation: Operation, reply: bytes, finished_at: float) -> None:
+        """`finish` of long ago, whatever the bounds."""
+        operation.reply, operation.finished_at, operation.work = reply, finished_at, None
         self._finished[operation.id] = operation
         self._finished_bytes += len(reply)
-        self.evict(now)
 
     def evict(self, now: float) -> None:
         """Drop what is beyond the bounds, oldest first."""
@@ -133,9 +156,23 @@ class Records:
         self._finished_bytes -= len(operation.reply or b"")
         del self._by_id[operation.id]
         if operation.key is None:
+            self._losses.operations.append(operation.seq)
             return
         del self._by_key[operation.key]
-        self._dropped[operation.key] = _Dropped(operation.id, operation.fingerprint)
+        self._losses.results.append(operation.seq)
+        self.remember_dropped(operation)
+
+    def remember_dropped(self, operation: Operation) -> None:
+        """Keep the key of an operation whose result is gone, at the cost of the oldest such key."""
+        assert operation.key is not None  # without one there is nothing to remember
+        self._dropped[operation.key] = _Dropped(operation.id, operation.fingerprint, operation.seq)
         self._dropped_ids.add(operation.id)
         if len(self._dropped) > self._bounds.keys:
-            self._dropped_ids.discard(self._dropped.popitem(last=False)[1].operation_id)
+            oldest = self._dropped.popitem(last=False)[1]
+            self._dropped_ids.discard(oldest.operation_id)
+            self._losses.operations.append(oldest.seq)
+
+    def take_losses(self) -> Losses:
+        """What has been dropped since this was last asked, so that the journal drops it, too."""
+        losses, self._losses = self._losses, Losses()
+        return losses

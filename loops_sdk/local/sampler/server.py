@@ -37,7 +37,7 @@ class Sampler:
     Args:
         storage: where checkpoints and pointers lie.
         api_key: the key that every request must carry.
-        wait: seconds that a request waits for the policy version it asks for.
+        wait: seconds that a request waits for `open`, and for the policy version it asks for.
         interval: seconds between two looks at the pointer of the run.
         most_adapters: adapters that stay loaded besides the live one.
         most_requests: requests at the same time.
@@ -58,6 +58,7 @@ class Sampler:
         self._storage, self._wait, self._interval = storage, wait, interval
         self._most_adapters, self._most_requests = most_adapters, most_requests
         self._serving: _Serving | None = None
+        self._up = asyncio.Event()
         self.app = application(api_key=api_key, form="openai", body_limit=body_limit)
         self.app.router.add_get("/health", self._health)
         self.app.router.add_post(endpoints.WAKE.path, self._wake)
@@ -90,10 +91,19 @@ class Sampler:
         limit = min(engine.max_seq_len, record.max_seq_len or engine.max_seq_len)
         root = engine.tokenizer_path
         self._serving = _Serving(record, self._storage, driver, adapters, following, limit, root, self._wait)
+        self._up.set()
 
     async def _shut_down(self, _app: web.Application) -> None:
+        self._up.set()
         if self._serving is not None:
             await self._serving.aclose()
+
+    async def _reached(self) -> _Serving:
+        """Wait a while for a sampler that is coming up, rather than to turn its clients away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._wait):
+                await self._up.wait()
+        return self._opened()
 
     async def release(self, timeout: float) -> bool:
         """Wait until the server, which has stopped, generates no more, and take its adapters out of the engine; says
@@ -119,11 +129,11 @@ class Sampler:
 
     async def _models(self, request: web.Request) -> web.Response:
         query(request)
-        return json_reply(encode(await self._opened().models()))
+        return json_reply(encode(await (await self._reached()).models()))
 
     async def _completions(self, request: web.Request) -> web.Response:
-        serving = self._opened()
         floor = least_version(request.headers)
+        serving = await self._reached()
         body = await read_request(request, CompletionBody)
         reply, version = await serving.complete(body, floor)
         return json_reply(reply, headers={POLICY_VERSION: str(version)})

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,6 +37,7 @@ class Settings:
 
     Attributes:
         engine: module with `load_training_engine` and `load_generation_engine`.
+        durable: whether a trainer keeps what it needs to go on after its sudden death.
     """
 
     api_key: str = attrs.field(repr=False)
@@ -43,6 +45,7 @@ class Settings:
     host: str
     engine: str
     max_seq_len: int | None = None
+    durable: bool = True
 
 
 class Use:
@@ -77,13 +80,15 @@ class Child:
     storage: Storage
 
     @asynccontextmanager
-    async def listening(self, app: web.Application, *, cancel_on_disconnect: bool) -> AsyncIterator[None]:
-        """Serve `app` and tell the parent where."""
+    async def listening(
+        self, app: web.Application, listener: socket.socket, *, cancel_on_disconnect: bool
+    ) -> AsyncIterator[None]:
+        """Serve `app` on the socket that came with the assignment, and tell the parent."""
         use = Use()
         app.middlewares.insert(0, use.count)
-        server = Server(app, host=self.settings.host, cancel_on_disconnect=cancel_on_disconnect)
+        server = Server(app, listener=listener, cancel_on_disconnect=cancel_on_disconnect)
         await server.start()
-        self.leash.report("listening", port=server.port)
+        self.leash.report("listening")
         reporting = asyncio.create_task(self._report(use))
         try:
             yield
@@ -98,8 +103,10 @@ class Child:
                 self.leash.report("used")
 
     async def load(self, function: str, **options: Any) -> Any:
-        """The engine, loaded in a thread, so that the server answers meanwhile."""
-        return await asyncio.to_thread(self._load, function, options)
+        """The engine, loaded in a thread, so that the server answers meanwhile; the parent is told."""
+        engine = await asyncio.to_thread(self._load, function, options)
+        self.leash.report("loaded", max_seq_len=engine.max_seq_len)
+        return engine
 
     def _load(self, function: str, options: dict[str, Any]) -> Any:
         try:
@@ -109,10 +116,19 @@ class Child:
             text = f"the engine {self.settings.engine} cannot be imported ({error}): pip install 'loops-sdk[local]'"
             raise DeploymentFailedError(text) from error
 
-    async def assignment(self) -> str:
-        """The id of what to serve, once the parent has something; asked again, of what to serve instead."""
-        order = await asyncio.to_thread(self.leash.next_order)
-        return str(order["serve"])
+    async def assignment(self, fate: asyncio.Task[Any]) -> tuple[str, socket.socket]:
+        """The id of what to serve and the socket to serve it on, once the parent has something; asked again, of what to
+        serve instead.
+
+        Raises:
+            Exception: what ended `fate`, if that comes first.
+        """
+        waiting = asyncio.create_task(asyncio.to_thread(self.leash.next_order))
+        await asyncio.wait((waiting, fate), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            fate.result()
+        order = await waiting
+        return str(order["serve"]), self.leash.next_listener()
 
     async def let_go(self, release: Callable[[float], Awaitable[bool]]) -> None:
         """Wait until a closed server no longer computes.

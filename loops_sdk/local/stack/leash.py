@@ -1,4 +1,5 @@
-"""`Leash`: a child's tie to its parent. Standard input brings orders, and its end means that the parent is gone.
+"""`Leash`: a child's tie to its parent. Standard input is a socket that brings orders, one of them with the socket to
+listen on, and its end means that the parent is gone.
 
 It decides how a child ends: whatever it is doing, within about a second. Reports go to the parent over what was
 standard output; everything that libraries print goes to the log instead.
@@ -10,6 +11,7 @@ import os
 import queue
 import select
 import signal
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,9 @@ class Leash:
     def __init__(self, temporary: Path | None) -> None:
         self._temporary = temporary
         self._parent = os.getppid()
+        self._line = socket.socket(fileno=0)
         self._orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._listeners: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
         self._reports = os.dup(1)
         os.dup2(2, 1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
@@ -50,6 +54,10 @@ class Leash:
         """Wait for the parent's next line. Blocks: ask in a thread."""
         return self._orders.get()
 
+    def next_listener(self) -> socket.socket:
+        """The socket that came with an order: the parent's, which outlives this process."""
+        return self._listeners.get()
+
     def _watch(self) -> None:
         pending = b""
         try:
@@ -63,9 +71,16 @@ class Leash:
     def _read(self) -> bytes:
         """The next bytes; none when the parent is gone, also when a process that it forked still holds the pipe."""
         while os.getppid() == self._parent:
-            if select.select([0], [], [], _LOOK_FOR_PARENT)[0]:
-                return os.read(0, 65536)
+            if select.select([self._line], [], [], _LOOK_FOR_PARENT)[0]:
+                return self._receive()
         return b""
+
+    def _receive(self) -> bytes:
+        received, descriptors, _, _ = socket.recv_fds(self._line, 65536, 8)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+            self._listeners.put(socket.socket(fileno=descriptor))
+        return received
 
     def _let_go(self) -> None:
         if self._temporary is not None:

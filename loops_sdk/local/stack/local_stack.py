@@ -16,12 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import attrs
+
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
 from loops_sdk.local.stack.fleet import Fleet
 from loops_sdk.local.storage import Storage, detach_and_remove
+from loops_sdk.local.storage.files import read_if_there, write_atomically
 
 if TYPE_CHECKING:
     from typing import Self
@@ -39,6 +42,11 @@ class LocalStack:
     The control plane runs in the caller's event loop; each trainer and each sampler is a process of its own. Everything
     ends with the block, with the program, and with its sudden death. Constructing it does nothing.
 
+    A trainer or sampler whose process dies is replaced, at the same address. Operations that a trainer has accepted,
+    their results, and the state of its weights and optimizer are on the disk before anybody hears of them, so that
+    training goes on as if nothing had happened: to the bit, each operation once. A deployment that is started on the
+    data directory of one that has ended, however that came about, goes on with the runs that it had.
+
     A run stays up until it is deactivated, until room is needed and nobody has asked anything of it for a minute, or,
     when it was made with `scale_down_delay_seconds`, until nobody has asked anything of it for that long. Its
     checkpoints stay in any case. A run made with `reuse_from_run_id` (or the older `reuse_from_session_id`) takes over
@@ -48,14 +56,17 @@ class LocalStack:
     Args:
         base_model: the one base model it serves: ``"loops/tiny"``, which ships with this package, a folder in Hugging
             Face format, a ``.gguf`` file, or a hub id.
-        data_dir: where checkpoints and logs go. Default: a temporary folder, removed at the end.
-        api_key: the key that clients must send. Default: a random one.
+        data_dir: where runs, checkpoints and logs go. Default: a temporary folder, removed at the end.
+        api_key: the key that clients must send. Default: a random one, which a data directory keeps for the next time
+            (in ``api_key``, which nobody else may read).
         host: address to bind. Anything but a loopback address lets other machines in, if they have the key.
         port: port of the control plane; 0 means any that is free.
         max_seq_len: longest sequence in tokens. Default: the model's own limit.
         on_progress: called with one line for people now and then while it starts.
         max_processes: most trainers and samplers at the same time, the two that are loaded ahead included.
         start_timeout: seconds that the base model may take to load.
+        durable: whether runs survive the sudden death of their trainer. Without it every step is a little faster, a run
+            ends with its trainer, and no later deployment goes on with it.
         url_lifetime: seconds that the address of a checkpoint's file is good for.
         engine: module with `load_training_engine` and `load_generation_engine`.
     """
@@ -72,6 +83,7 @@ class LocalStack:
         on_progress: Callable[[str], None] | None = None,
         max_processes: int = 8,
         start_timeout: float = 600.0,
+        durable: bool = True,
         url_lifetime: float = 900.0,
         engine: str = _TORCH_ENGINE,
     ) -> None:
@@ -82,7 +94,8 @@ class LocalStack:
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise InvalidInputError("api_key: expected visible ASCII characters without spaces")
         self.api_key = api_key or secrets.token_urlsafe(32)
-        self._settings = Settings(self.api_key, base_model, host, engine, max_seq_len)
+        self._key_given = api_key is not None
+        self._settings = Settings(self.api_key, base_model, host, engine, max_seq_len, durable)
         self._data_dir = None if data_dir is None else Path(data_dir).expanduser()
         self._host, self._port = host, port
         self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
@@ -131,6 +144,9 @@ class LocalStack:
     async def _open(self, opened: AsyncExitStack) -> Server:
         root = opened.enter_context(_folder(self._data_dir))
         storage = Storage.create(root)
+        if self._data_dir is not None and not self._key_given:
+            self.api_key = _kept_key(root / "api_key", self.api_key)
+            self._settings = attrs.evolve(self._settings, api_key=self.api_key)
         fleet = Fleet(
             storage,
             self._settings,
@@ -147,6 +163,7 @@ class LocalStack:
         control_plane = ControlPlane(
             storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
         )
+        await control_plane.resume()
         server = Server(control_plane.app, host=self._host, port=self._port)
         await server.start()
         opened.push_async_callback(server.aclose)
@@ -194,6 +211,15 @@ def _folder(given: Path | None) -> Iterator[Path]:
         except OSError:
             raise InvalidInputError(f"data_dir: {given} is in use by another deployment") from None
         yield given
+
+
+def _kept_key(path: Path, fresh: str) -> str:
+    """The key of earlier deployments on the same data directory, which their clients go on sending."""
+    kept = (read_if_there(path) or b"").decode("ascii", "replace").strip()
+    if kept:
+        return kept
+    write_atomically(path, fresh.encode() + b"\n", mode=0o600)
+    return fresh
 
 
 def _require_packages(engine: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -41,7 +42,10 @@ class Process:
         self._listener: asyncio.Task[None] | None = None
         self._heard: dict[str, dict[str, Any]] = {}
         self._news = asyncio.Event()
+        self._orders: socket.socket | None = None
         self._used_at = time.monotonic()
+        self._ready_at: float | None = None
+        self._ended_at: float | None = None
         self._stopping = False
         self._ended = False
 
@@ -59,11 +63,6 @@ class Process:
         return "ready" if "ready" in self._heard else "starting"
 
     @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._heard["listening"]["port"])
-
-    @property
     def idle(self) -> float:
         """Seconds since a client last asked anything of it, at most a few too many; since it was given something to
         serve when none has.
@@ -75,48 +74,79 @@ class Process:
         """Whether the process has been and is gone."""
         return self._ended
 
-    async def start(self, settings: dict[str, Any], timeout: float) -> None:
-        """Start it and wait until it listens.
+    @property
+    def refused(self) -> bool:
+        """Whether it said itself that it cannot serve, so that another one like it could not either."""
+        return "failed" in self._heard
+
+    @property
+    def served_for(self) -> float | None:
+        """Seconds from its being ready to its end, or until now; `None` when it has not been ready."""
+        return None if self._ready_at is None else (self._ended_at or time.monotonic()) - self._ready_at
+
+    async def start(self, settings: dict[str, Any]) -> None:
+        """Start it. It begins to load at once.
 
         Raises:
-            DeploymentFailedError: it ended instead, or took longer than `timeout` seconds.
+            OSError: the machine refuses another process.
         """
+        self._orders, theirs = socket.socketpair()
+        self._orders.setblocking(False)
+        try:
+            self._process = await self._spawn(theirs)
+        except BaseException:
+            self._close_orders()
+            raise
+        finally:
+            theirs.close()
+        self._listener = asyncio.create_task(self._listen(self._process), name=f"listen to {self.name}")
+        self._send(settings)
+
+    async def _spawn(self, line: socket.socket) -> asyncio.subprocess.Process:
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *self._arguments,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=line.fileno(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": _import_path()},
                 process_group=0,
             )
-        self._listener = asyncio.create_task(self._listen(self._process), name=f"listen to {self.name}")
-        await self.send(settings)
-        await self.hear("listening", timeout)
 
-    async def assign(self, serve: str) -> None:
-        """Tell it what to serve. However long it has waited for that, it counts as used just now."""
+    def _close_orders(self) -> None:
+        if self._orders is not None:
+            self._orders.close()
+
+    def assign(self, serve: str, listener: socket.socket) -> None:
+        """Tell it what to serve, and on which socket. However long it has waited for that, it counts as used now."""
         self._used_at = time.monotonic()
-        await self.send({"serve": serve})
+        self._send({"serve": serve}, listener)
 
-    async def reassign(self, serve: str, timeout: float) -> None:
-        """Tell one that is ready to serve something else, and wait until it listens again, at another port.
+    async def reassign(self, serve: str, listener: socket.socket, timeout: float) -> None:
+        """Tell one that is ready to serve something else, and wait until it listens again.
 
         Raises:
             DeploymentFailedError: it ended instead, or took longer than `timeout` seconds.
         """
         for event in ("listening", "ready"):
             self._heard.pop(event, None)
-        await self.assign(serve)
+        self.assign(serve, listener)
         await self.hear("listening", timeout)
 
-    async def send(self, order: dict[str, Any]) -> None:
+    def _send(self, order: dict[str, Any], *sockets: socket.socket) -> None:
         """Send a line; a child that is gone misses it, and its state says so."""
-        assert self._process is not None  # started
-        assert self._process.stdin is not None  # with a pipe
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(orjson.dumps(order) + b"\n")
-            await self._process.stdin.drain()
+        assert self._orders is not None  # started
+        line = orjson.dumps(order) + b"\n"
+        with contextlib.suppress(OSError):  # it reads at once, always: short lines never fill the socket
+            if sockets:
+                socket.send_fds(self._orders, [line], [one.fileno() for one in sockets])
+            else:
+                self._orders.sendall(line)
+
+    async def gone(self) -> None:
+        """Wait for its end."""
+        assert self._listener is not None  # started
+        await asyncio.wait((self._listener,))
 
     async def hear(self, event: str, timeout: float) -> dict[str, Any]:
         """Wait for a report.
@@ -168,11 +198,14 @@ class Process:
             self._heard[report["event"]] = report
             if report["event"] in ("listening", "used"):
                 self._used_at = time.monotonic()
+            if report["event"] == "ready":
+                self._ready_at = time.monotonic()
             self._tell()
         await process.wait()
         if not self._stopping:
             _log.error("%s", self._obituary())
-        self._ended = True
+        self._close_orders()
+        self._ended, self._ended_at = True, time.monotonic()
         self._tell()
 
     def _tell(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import attrs
 
 from loops_sdk.local.engine import GenerationEngine
@@ -12,23 +15,28 @@ from loops_sdk.local.storage import SamplerRecord
 
 async def serve(child: Child) -> None:
     """Serve one record after another until cancelled, each with a server of its own."""
-    engine: GenerationEngine | None = None
-    sampler_id = ""
+    loading = asyncio.create_task(_load(child))
+    assigned = await child.assignment(loading)
     while True:
-        sampler = Sampler(child.storage, api_key=child.settings.api_key)
-        async with child.listening(sampler.app, cancel_on_disconnect=True):
-            if engine is None:
-                engine = await _load(child)
-                sampler_id = await child.assignment()
-            await sampler.open(_within(child.settings.max_seq_len, child.storage.sampler(sampler_id)), engine)
-            child.leash.report("ready")
-            sampler_id = await child.assignment()
-        await child.let_go(sampler.release)
+        assigned = await _serve(child, *assigned, loading)
+
+
+async def _serve(
+    child: Child, sampler_id: str, listener: socket.socket, loading: asyncio.Task[GenerationEngine]
+) -> tuple[str, socket.socket]:
+    """Serve one sampler until there is another assignment, which is returned."""
+    sampler = Sampler(child.storage, api_key=child.settings.api_key)
+    async with child.listening(sampler.app, listener, cancel_on_disconnect=True):
+        record = _within(child.settings.max_seq_len, child.storage.sampler(sampler_id))
+        await sampler.open(record, await loading)
+        child.leash.report("ready")
+        following = await child.assignment(loading)
+    await child.let_go(sampler.release)
+    return following
 
 
 async def _load(child: Child) -> GenerationEngine:
     engine: GenerationEngine = await child.load("load_generation_engine")
-    child.leash.report("loaded", max_seq_len=engine.max_seq_len)
     return engine
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 from loops_sdk.local.engine import TrainingEngine
 from loops_sdk.local.stack.child import Child, run
 from loops_sdk.local.trainer import Trainer
@@ -11,23 +14,29 @@ async def serve(child: Child) -> None:
     """Serve one run after another until cancelled. Each has a server of its own, at an address of its own: who still
     speaks to an ended run finds nobody.
     """
-    engine: TrainingEngine | None = None
-    run_id = ""
+    loading = asyncio.create_task(_load(child))
+    assigned = await child.assignment(loading)
     while True:
-        trainer = Trainer(child.storage, api_key=child.settings.api_key)
-        async with child.listening(trainer.app, cancel_on_disconnect=False):
-            if engine is None:
-                engine = await _load(child)
-                run_id = await child.assignment()
-            await trainer.open(child.storage.run(run_id), engine)
-            child.leash.report("ready")
-            run_id = await child.assignment()
-        await child.let_go(trainer.release)
+        assigned = await _serve(child, *assigned, loading)
+
+
+async def _serve(
+    child: Child, run_id: str, listener: socket.socket, loading: asyncio.Task[TrainingEngine]
+) -> tuple[str, socket.socket]:
+    """Serve one run until there is another assignment, which is returned, or until it can be served no more."""
+    trainer = Trainer(child.storage, api_key=child.settings.api_key, durable=child.settings.durable)
+    async with child.listening(trainer.app, listener, cancel_on_disconnect=False):
+        record = child.storage.run(run_id)
+        await trainer.attach(record)
+        await trainer.open(record, await loading)
+        child.leash.report("ready")
+        following = await child.assignment(asyncio.create_task(trainer.broken()))
+    await child.let_go(trainer.release)
+    return following
 
 
 async def _load(child: Child) -> TrainingEngine:
     engine: TrainingEngine = await child.load("load_training_engine", max_seq_len=child.settings.max_seq_len)
-    child.leash.report("loaded", max_seq_len=engine.max_seq_len)
     return engine
 
 

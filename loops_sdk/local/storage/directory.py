@@ -39,6 +39,14 @@ class Storage(Records):
         root: an existing folder, made ready by `create`. It is never made again once it is gone.
     """
 
+    def progress(self, run_id: str) -> Path:
+        """The folder in which a trainer keeps what another one needs to go on with the run. Only trainers make it."""
+        return self._run(run_id) / "progress"
+
+    def drop_progress(self, run_id: str) -> None:
+        """Nobody will go on with the run, and nobody does."""
+        shutil.rmtree(self.progress(run_id), ignore_errors=True)
+
     def save(
         self,
         path: CheckpointPath,

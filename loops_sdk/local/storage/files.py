@@ -20,11 +20,15 @@ def new_id(length: int) -> str:
     return "".join(secrets.choice(_LETTERS) for _ in range(length))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, also after a crash, sees the old content or the new one. The folder must exist."""
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a file so that a reader, also after a crash, sees the old content or the new one. The folder must exist.
+
+    Args:
+        mode: who may read it, less what the umask takes away.
+    """
     scratch = path.with_name(f".{path.name}.{new_id(8)}")
     try:
-        with scratch.open("xb") as file:
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

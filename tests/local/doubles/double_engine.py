@@ -59,6 +59,7 @@ class Trainer:
     def _restart(self, moments: np.ndarray, step: int) -> None:
         self.moments, self.step = moments, step
         self.gradient: np.ndarray | None = None
+        self.failure: str | None = None
 
     @property
     def adapter_config(self) -> Mapping[str, Any]:
@@ -85,6 +86,9 @@ class Trainer:
     def forward_backward(
         self, data: Sequence[Datum], loss_fn: str, config: Mapping[str, Any] | None
     ) -> ForwardBackwardOutput:
+        if config and config.get("fail"):
+            self.poison("ArithmeticError: failed on purpose")
+            raise ArithmeticError("failed on purpose")
         output, gradient = self._pass(data, config)
         self.gradient = gradient if self.gradient is None else self.gradient + gradient
         return output
@@ -111,16 +115,23 @@ class Trainer:
         loss = float(sum(output["elementwise_loss"].data.sum() for output in outputs))
         return ForwardBackwardOutput(loss, {"loss:sum": loss}, outputs), gradient
 
+    def poison(self, reason: str) -> None:
+        self.failure = self.failure or reason
+
     def optim_step(self, params: AdamParams) -> OptimStepResponse:
-        if self.gradient is None:
+        gradient, failure = self.gradient, self.failure
+        self.gradient = self.failure = None
+        if failure is not None:
+            raise RuntimeError(f"optim_step: a forward_backward since the last step failed ({failure})")
+        if gradient is None:
             raise RuntimeError("optim_step: no gradient has been accumulated; call forward_backward first")
         self.seen.append("step")
         self.step += 1
-        first = params.beta1 * self.moments[0] + (1 - params.beta1) * self.gradient
-        second = params.beta2 * self.moments[1] + (1 - params.beta2) * self.gradient**2
+        first = params.beta1 * self.moments[0] + (1 - params.beta1) * gradient
+        second = params.beta2 * self.moments[1] + (1 - params.beta2) * gradient**2
         scale = np.sqrt(second / (1 - params.beta2**self.step)) + params.eps
         self.logits = self.logits - params.learning_rate * first / (1 - params.beta1**self.step) / scale
-        norm, rate = float(np.linalg.norm(self.gradient)), params.learning_rate
+        norm, rate = float(np.linalg.norm(gradient)), params.learning_rate
         self._restart(np.stack([first, second]), self.step)
         return OptimStepResponse({"step": float(self.step), "learning_rate": rate, "lr": rate, "grad_norm": norm})
 
@@ -135,15 +146,17 @@ class Trainer:
                     "logits": self.logits.tolist(),
                     "moments": self.moments.tolist(),
                     "step": self.step,
-                    "r": self.config.lora_rank,
+                    "config": attrs.asdict(self.config),
                 }
             )
         )
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
         state = json.loads((folder / "state.json").read_text())
-        if state["r"] != self.config.lora_rank:
-            raise RuntimeError(f"saved with r={state['r']}, this adapter has {self.config.lora_rank}")
+        saved = AdapterConfig(**state["config"])
+        if saved.lora_rank != self.config.lora_rank:
+            raise RuntimeError(f"saved with r={saved.lora_rank}, this adapter has {self.config.lora_rank}")
+        self.config = saved
         self.logits = np.array(state["logits"])
         self._restart(np.array(state["moments"]) if optimizer else np.zeros((2, VOCAB)), state["step"] * optimizer)
 

@@ -24,8 +24,13 @@ class Launcher:
 
     def __init__(self, most: int = 100) -> None:
         self.launched: dict[str, Server] = {}
+        self.left: set[str] = set()
+        self.settled = False
         self._most = most
         self._ports = itertools.count(10_000)
+
+    def settle(self) -> None:
+        self.settled = True
 
     async def launch_trainer(self, run_id: str) -> Deployed:
         return self._launch(run_id)

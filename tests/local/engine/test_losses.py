@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loops_sdk import LossFn
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import losses
 
@@ -27,6 +28,10 @@ GOLDEN: list[tuple[str, dict[str, Any], list[float], float]] = [
     ("dppo", {}, [-1.221403, 0.670320, -0.5, 0.0], -1.051083),
     ("dppo", {"dppo_type": "binary_kl"}, [-1.221403, 0.0, -0.5, 0.0], -1.721403),
 ]
+
+
+def test_the_losses_are_those_that_clients_may_name() -> None:
+    assert set(losses.LOSSES) == set(get_args(LossFn))
 
 
 def terms(xp: Any, name: str, config: dict[str, Any], logprobs: Any, behaviour: Any, advantages: Any) -> losses.Terms:

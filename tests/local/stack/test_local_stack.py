@@ -95,14 +95,21 @@ async def test_a_new_run_takes_the_place_of_an_idle_one(
         assert ended["run"]["status"] == {"name": "INACTIVE"}
 
 
-async def test_a_child_that_is_killed_is_reported(
+async def killed(kind: str) -> None:
+    """Kill -9, and wait until it is dead. Its parent is the one to collect it."""
+    child = next(one for one in children() if f"loops_sdk.local.stack.{kind}_child" in _command(one))
+    child.kill()
+    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_without_durability_a_trainer_that_is_killed_is_the_end_of_its_run(
     session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with local_stack() as stack:
+    async with local_stack(durable=False) as stack:
         client = Client(stack, session)
         run = await client.run()
-        trainer = next(one for one in children() if "loops_sdk.local.stack.trainer_child" in _command(one))
-        trainer.kill()
+        await client.do(run["base_url"], "forward_backward", batch(1, 2))
+        await killed("trainer")
 
         async def inactive() -> bool:
             _, seen = await client.ask("GET", f"/v1/loops/runs/{run['id']}")
@@ -111,6 +118,59 @@ async def test_a_child_that_is_killed_is_reported(
         await until(inactive)
         assert "exit code -9" in caplog.text
         assert (await client.run("trainers"))["id"] != run["id"]
+
+
+async def test_a_trainer_that_is_killed_is_replaced_at_the_same_address(session: aiohttp.ClientSession) -> None:
+    async with local_stack() as stack:
+        client = Client(stack, session)
+        run = await client.run("trainers")
+        url = run["base_url"]
+        first = await client.do(url, "forward_backward", batch(1, 2))
+        await killed("trainer")
+        _, seen = await client.ask("GET", f"/v1/loops/runs/{run['id']}")
+        assert seen["run"]["status"]["name"] == "ACTIVE"
+        assert (await client.do(url, "optim_step", {"adam_params": {"learning_rate": 1.0}}))["metrics"]["step"] == 1
+        assert (await client.do(url, "forward", batch(1, 2)))["loss"] < first["loss"]
+        _, seen = await client.ask("GET", f"/v1/loops/runs/{run['id']}")
+        assert seen["run"]["base_url"] == url
+
+
+async def test_a_sampler_that_is_killed_is_replaced_and_serves_what_was_published(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with local_stack() as stack:
+        client = Client(stack, session)
+        run = await client.run()
+        await client.do(run["base_url"], "forward_backward", batch(5, 5, 5, 5))
+        await client.do(run["base_url"], "optim_step", {"adam_params": {"learning_rate": 1.0}})
+        await client.do(run["base_url"], "save_weights_for_sampler", {"name": "one"})
+        await killed("sampler")
+        body = {"model": run["id"], "prompt": [1], "max_tokens": 3, "temperature": 0, "return_token_ids": True}
+        _, completion = await client.ask("POST", run["sampler"]["base_url"] + "/v1/completions", body)
+        assert (completion["choices"][0]["token_ids"], completion["policy_version"]) == ([5, 5, 5], 1)
+        _, seen = await client.ask("GET", f"/v1/loops/runs/{run['id']}")
+        assert seen["run"]["sampler"]["status"]["name"] == "ACTIVE"
+        assert seen["run"]["sampler"]["base_url"] == run["sampler"]["base_url"]
+
+
+async def test_a_trainer_that_cannot_come_up_again_is_given_up(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with local_stack(data_dir=tmp_path / "data") as stack:
+        client = Client(stack, session)
+        run = await client.run("trainers")
+        await killed("trainer")
+        journal = tmp_path / "data" / "runs" / run["id"] / "progress" / "journal.sqlite"
+        journal.with_name("journal.sqlite-wal").unlink()
+        journal.write_bytes(b"no database" * 1000)
+
+        async def inactive() -> bool:
+            _, seen = await client.ask("GET", f"/v1/loops/runs/{run['id']}")
+            return bool(seen["run"]["status"]["name"] == "INACTIVE")
+
+        await until(inactive)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.ask("GET", run["base_url"] + "/health")
 
 
 async def test_a_base_model_that_does_not_load_says_why_and_leaves_nothing(doubles_can_be_imported: Path) -> None:
@@ -179,11 +239,45 @@ async def test_a_data_directory_outlives_the_deployment_and_serves_one_at_a_time
             await local_stack(data_dir=data).start()
     async with local_stack(data_dir=data, api_key="another") as stack:
         client = Client(stack, session)
-        _, seen = await client.ask("GET", "/v1/loops/runs")
-        assert [(one["id"], one["status"]["name"]) for one in seen["runs"]] == [(run["id"], "INACTIVE")]
         path = f"bt://loops:{run['id']}/weights/a"
         status, _ = await client.create("trainers", path=path)
         assert status == 200
+
+
+async def test_a_deployment_on_the_same_data_directory_goes_on_with_what_was_served(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with local_stack(data_dir=data) as stack:
+        client = Client(stack, session)
+        run, ended = await client.run(), await client.run("trainers")
+        status, alone = await client.create("samplers")
+        assert status == 200
+        await client.ask("POST", f"/v1/loops/runs/{ended['id']}/deactivate")
+        assert not (data / "runs" / ended["id"] / "progress").exists()  # nobody will go on with it
+        await client.do(run["base_url"], "forward_backward", batch(1, 2))
+    async with local_stack(data_dir=data) as again:
+        assert again.api_key == stack.api_key
+        client = Client(again, session)
+        step = await client.do(run["base_url"], "optim_step", {"adam_params": {"learning_rate": 1.0}})
+        assert step["metrics"]["step"] == 1
+        _, seen = await client.ask("GET", "/v1/loops/runs")
+        assert {one["id"]: one["status"]["name"] for one in seen["runs"]} == {
+            run["id"]: "ACTIVE",
+            ended["id"]: "INACTIVE",
+        }
+        for sampler in (run["sampler"], alone["sampler"]):
+            await client.healthy(sampler["base_url"])
+        assert len(children()) == 3
+    assert (data / "api_key").stat().st_mode & 0o777 == 0o600
+    async with local_stack(data_dir=data, durable=False) as third:
+        _, seen = await Client(third, session).ask("GET", "/v1/loops/runs")
+        assert {one["status"]["name"] for one in seen["runs"]} == {"INACTIVE"}
+    async with local_stack(data_dir=data, max_processes=2) as fourth:  # the newest first, as far as there is room
+        _, seen = await Client(fourth, session).ask("GET", "/v1/loops/samplers")
+        states = {one["id"]: one["status"]["name"] for one in seen["samplers"]}
+        assert states[run["sampler"]["id"]] == "INACTIVE"
+        assert states[alone["sampler"]["id"]] in ("LOADING_MODEL", "ACTIVE")
 
 
 async def test_a_computation_does_not_hold_up_the_end(session: aiohttp.ClientSession) -> None:

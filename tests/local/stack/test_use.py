@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -47,17 +49,6 @@ class _Child:
     def __init__(self) -> None:
         self.stdout = asyncio.StreamReader()
         self.returncode = None
-        self.told: list[bytes] = []
-
-    @property
-    def stdin(self) -> _Child:
-        return self
-
-    def write(self, line: bytes) -> None:
-        self.told.append(line)
-
-    async def drain(self) -> None:
-        pass
 
     async def wait(self) -> int:
         return 0
@@ -78,37 +69,81 @@ async def test_the_parent_hears_of_use(tmp_path: Path) -> None:
     await listening
 
 
-def _process(tmp_path: Path) -> tuple[Process, _Child]:
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The two ends of the line on which a child hears orders."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def _process(tmp_path: Path, orders: socket.socket) -> tuple[Process, _Child]:
     process = Process("trainer 1", "module", log=tmp_path / "log", data_dir=tmp_path, temporary=False)
     talking = _Child()
     process._process = talking  # type: ignore[assignment]
+    process._orders = orders
     return process, talking
 
 
-async def test_waiting_to_be_given_something_is_not_idleness(tmp_path: Path) -> None:
-    spare, talking = _process(tmp_path)
+def _heard(theirs: socket.socket) -> tuple[bytes, list[int]]:
+    """An order, and the ports of the sockets that came with it."""
+    order, descriptors, _, _ = socket.recv_fds(theirs, 1000, 8)
+    ports = []
+    for descriptor in descriptors:
+        with socket.socket(fileno=descriptor) as came:
+            ports.append(came.getsockname()[1])
+    return order, ports
+
+
+async def test_waiting_to_be_given_something_is_not_idleness(
+    tmp_path: Path, line: tuple[socket.socket, socket.socket], listener: socket.socket
+) -> None:
+    ours, theirs = line
+    spare, _ = _process(tmp_path, ours)
     spare._used_at -= 3600
-    await spare.assign("run7")
+    spare.assign("run7", listener)
     assert spare.idle < 60
-    assert talking.told == [b'{"serve":"run7"}\n']
+    assert _heard(theirs) == (b'{"serve":"run7"}\n', [listener.getsockname()[1]])
 
 
-async def test_one_that_serves_something_else_listens_and_gets_ready_again(tmp_path: Path) -> None:
-    trainer, talking = _process(tmp_path)
+async def test_a_child_that_is_gone_misses_its_orders(
+    tmp_path: Path, line: tuple[socket.socket, socket.socket], listener: socket.socket
+) -> None:
+    ours, theirs = line
+    gone, _ = _process(tmp_path, ours)
+    theirs.close()
+    gone.assign("run7", listener)
+    ours.close()
+    gone.assign("run7", listener)
+
+
+async def test_one_that_serves_something_else_listens_and_gets_ready_again(
+    tmp_path: Path, line: tuple[socket.socket, socket.socket], listener: socket.socket
+) -> None:
+    ours, theirs = line
+    trainer, talking = _process(tmp_path, ours)
     listening = asyncio.create_task(trainer._listen(talking))  # type: ignore[arg-type]
-    talking.stdout.feed_data(b'{"event":"listening","port":1}\n{"event":"ready"}\n')
+    talking.stdout.feed_data(b'{"event":"listening"}\n{"event":"ready"}\n')
     await trainer.hear("ready", 5)
-    reassigning = asyncio.create_task(trainer.reassign("run8", 5))
+    reassigning = asyncio.create_task(trainer.reassign("run8", listener, 5))
     await asyncio.sleep(0)
     assert (trainer.state, reassigning.done()) == ("starting", False)
-    talking.stdout.feed_data(b'{"event":"listening","port":2}\n')
+    assert _heard(theirs) == (b'{"serve":"run8"}\n', [listener.getsockname()[1]])
+    talking.stdout.feed_data(b'{"event":"listening"}\n')
     await reassigning
-    assert (trainer.port, trainer.state) == (2, "starting")
+    assert trainer.state == "starting"
     talking.stdout.feed_data(b'{"event":"ready"}\n')
     await trainer.hear("ready", 5)
-    again = asyncio.create_task(trainer.reassign("run9", 5))
+    again = asyncio.create_task(trainer.reassign("run9", listener, 5))
     talking.stdout.feed_data(b'{"event":"failed","message":"still busy"}\n')
     talking.stdout.feed_eof()
     with pytest.raises(DeploymentFailedError, match="still busy"):
         await again
     await listening
+    assert trainer.refused

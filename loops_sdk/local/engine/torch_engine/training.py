@@ -125,8 +125,12 @@ class TorchTrainingEngine:
         try:
             return self._run(data, loss_fn, loss_fn_config, backward=True)
         except BaseException as error:
-            self._failure = self._failure or f"{type(error).__name__}: {error}"
+            self.poison(f"{type(error).__name__}: {error}")
             raise
+
+    def poison(self, reason: str) -> None:
+        """Make the next `optim_step` refuse and name `reason`, or the first of several."""
+        self._open, self._failure = True, self._failure or reason
 
     def _run(
         self, data: Sequence[Datum], loss_fn: str, config: Mapping[str, Any] | None, *, backward: bool

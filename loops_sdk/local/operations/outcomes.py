@@ -1,0 +1,52 @@
+"""What comes of an operation: the reply about it as JSON, whether it was done or failed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import attrs
+
+from loops_sdk._wire.codec import dumps
+from loops_sdk.errors import LoopsError
+
+__all__ = ["Outcome", "failure", "is_failure", "outcome_of"]
+
+_log = logging.getLogger(__name__)
+
+
+#: How the reply about a failure begins, so that a large result need not be read to know that it is none.
+_FAILED = b'{"status":"error",'
+
+
+@attrs.frozen
+class Outcome:
+    """A reply, and what the operation failed with; `error` is `None` when it succeeded."""
+
+    reply: bytes
+    error: str | None = None
+
+
+def outcome_of(name: str, work: Callable[[], bytes]) -> Outcome:
+    """Do the work of the operation `name`. It never raises: an exception is an outcome, too."""
+    try:
+        return Outcome(b'{"status":"done","result":%b}' % work())
+    except Exception as error:
+        _log.warning("%s failed: %s: %s", name, type(error).__name__, error, exc_info=_unexpected(error))
+        return failure(type(error).__name__, error.message if isinstance(error, LoopsError) else str(error))
+
+
+def failure(kind: str, message: str) -> Outcome:
+    """The outcome of an operation that failed with an error of this class name."""
+    reply = _FAILED + dumps({"error": {"message": message or kind}, "error_class": kind})[1:]
+    return Outcome(reply, f"{kind}: {message}")
+
+
+def is_failure(reply: bytes) -> bool:
+    """Whether a reply says that the operation failed."""
+    return reply.startswith(_FAILED)
+
+
+def _unexpected(error: Exception) -> bool:
+    """Whether the traceback helps: not when an engine refuses in its own words."""
+    return not isinstance(error, LoopsError | RuntimeError)
