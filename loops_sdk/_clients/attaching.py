@@ -17,6 +17,7 @@ from loops_sdk._clients.training import TrainingClient
 from loops_sdk._net.network import Network
 from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError, UnsupportedError
 from loops_sdk.types import GetInfoResponse, LocalDeployment
+from loops_sdk.types._checks import shown
 
 
 class Attaching:
@@ -140,5 +141,5 @@ class Attaching:
 
     def _differs(self, argument: str, asked: object, told: object, advice: str) -> NoReturn:
         raise InvalidInputError(
-            f"{argument}: asked for {asked!r}, but the trainer at {self._trainer_url} has {told!r}; {advice}"
+            f"{argument}: asked for {shown(asked)}, but the trainer at {self._trainer_url} has {shown(told)}; {advice}"
         )
