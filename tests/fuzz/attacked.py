@@ -39,7 +39,8 @@ _OURS = re.compile(
             rf"samplers/{_ID}\.json",
             rf"runs/{_ID}(/(run\.json|live\.json|saves|weights|sampler_weights))?",
             rf"runs/{_ID}/(weights|sampler_weights)/{_CHECKPOINT}",
-            rf"runs/{_ID}/progress(/(journal\.sqlite(-wal|-shm)?|states(/{_ID}(/state\.json)?)?))?",
+            rf"runs/{_ID}/progress(/(journal\.sqlite(-wal|-shm|-journal)?|states))?",
+            rf"runs/{_ID}/progress/states/\.?{_ID}(/(state|adapter_config|adapter_model)\.json)?",
             rf"runs/{_ID}/saves/{_ID}(/(checkpoint|state|adapter_config|adapter_model)\.json)?",
         ]
     )

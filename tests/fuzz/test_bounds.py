@@ -133,6 +133,6 @@ async def test_an_answer_without_end_is_cut(script: Script, call: str, monkeypat
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert peak < 3 * most
+    assert peak < 4 * most  # what was read, what is joined of it, and the piece that was too much
     if script is deep:
         assert isinstance(caught.value, ProtocolError) or "JSON" in str(caught.value)
