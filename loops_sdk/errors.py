@@ -33,6 +33,17 @@ __all__ = [
 ]
 
 
+#: Characters of a message, and of a field where it is shown: servers may say and name things at any length.
+_MOST_TEXT, _MOST_FIELD = 8000, 1000
+
+
+def _cut(message: str) -> str:
+    """A message that is not too long, once and for all: what was cut is not cut again when it crosses a process."""
+    if len(message) <= _MOST_TEXT + 50:
+        return message
+    return f"{message[:_MOST_TEXT]}... ({len(message)} characters)"
+
+
 def _rebuild(cls: type[LoopsError], message: str, fields: dict[str, Any]) -> LoopsError:
     error = cls.__new__(cls)
     LoopsError.__init__(error, message, **fields)
@@ -90,8 +101,8 @@ class LoopsError(Exception):
         elapsed: float | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _cut(message)
+        super().__init__(self.message)
         self.operation = operation
         self.operation_id = operation_id
         self.idempotency_key = idempotency_key
@@ -121,7 +132,7 @@ class LoopsError(Exception):
 
     def __str__(self) -> str:
         shown = ", ".join(
-            f"{name}={value:.1f}s" if name in ("elapsed", "retry_after") else f"{name}={value}"
+            f"{name}={value:.1f}s" if name in ("elapsed", "retry_after") else f"{name}={str(value)[:_MOST_FIELD]}"
             for name, value in self.context().items()
         )
         return f"{self.message} [{shown}]" if shown else self.message

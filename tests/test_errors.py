@@ -126,3 +126,12 @@ def test_the_documented_bases(kind: type[LoopsError]) -> None:
 def test_the_warning_is_a_warning_and_no_error_of_ours() -> None:
     assert issubclass(errors.UnretrievedErrorWarning, RuntimeWarning)
     assert not issubclass(errors.UnretrievedErrorWarning, LoopsError)
+
+
+def test_what_a_server_says_at_length_is_cut() -> None:
+    error = LoopsError("m" * 10**6, url="u" * 10**6, session_id="s" * 10**6)
+    assert error.message.endswith("mmm... (1000000 characters)")
+    assert str(error) == str(pickle.loads(pickle.dumps(error)))
+    assert len(str(error)) < 11_000
+    assert len(repr(error)) < 11_000
+    assert error.session_id == "s" * 10**6

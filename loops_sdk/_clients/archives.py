@@ -42,7 +42,8 @@ async def archive_url(
     region = s3_region()
     check_int("page_size", page_size, low=1)
     check_int("page_token", page_token, low=0)
-    found = await _id_of(control, checkpoint_id)
+    path = address_of(checkpoint_id)
+    found = checkpoint_id if path is None else (await control.checkpoint(str(path))).id
     try:
         page = await control.files(found, page_size=page_size, page_token=page_token)
     except NotFoundError as error:
@@ -51,11 +52,16 @@ async def archive_url(
     return page if region is None else _in_region(page, region)
 
 
-async def _id_of(control: ControlPlane, checkpoint_id: str) -> str:
-    if str(checkpoint_id).startswith("bt://"):
-        path = CheckpointPath.parse(checkpoint_id, "checkpoint_id")
-        return (await control.checkpoint(str(path))).id
-    return check_name("checkpoint_id", checkpoint_id)
+def address_of(checkpoint_id: str) -> CheckpointPath | None:
+    """The address, when a checkpoint is called by that; `None` when it is called by its `Checkpoint.id`.
+
+    Raises:
+        InvalidInputError: it is neither.
+    """
+    if str(checkpoint_id).startswith("bt:"):
+        return CheckpointPath.parse(checkpoint_id, "checkpoint_id")
+    check_name("checkpoint_id", checkpoint_id)
+    return None
 
 
 def s3_region() -> str | None:

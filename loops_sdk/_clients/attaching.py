@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.options import SamplerOptions, TrainerOptions
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import address_ready
@@ -17,6 +16,7 @@ from loops_sdk._clients.training import TrainingClient
 from loops_sdk._net.network import Network
 from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError, UnsupportedError
 from loops_sdk.types import GetInfoResponse, LocalDeployment
+from loops_sdk.types._checks import shown
 
 
 class Attaching:
@@ -51,7 +51,7 @@ class Attaching:
         """What errors carry."""
         return {}
 
-    def control(self, wanted: str) -> ControlPlane:
+    def control(self, wanted: str) -> NoReturn:
         """There is none."""
         raise UnsupportedError(
             f"{wanted}: there is no control plane to ask: this client was made with ServiceClient.local; "
@@ -81,7 +81,6 @@ class Attaching:
     async def attached(self, _run_id: str, _rank: int | None, _options: TrainerOptions) -> TrainingClient:
         """Runs are known to control planes only."""
         self.control("attach_training_client")
-        raise AssertionError("unreachable")
 
     async def _reached(self, options: TrainerOptions) -> TrainerStatus:
         self._refuse(replicas=options.replicas, name=options.name)
@@ -140,5 +139,5 @@ class Attaching:
 
     def _differs(self, argument: str, asked: object, told: object, advice: str) -> NoReturn:
         raise InvalidInputError(
-            f"{argument}: asked for {asked!r}, but the trainer at {self._trainer_url} has {told!r}; {advice}"
+            f"{argument}: asked for {shown(asked)}, but the trainer at {self._trainer_url} has {shown(told)}; {advice}"
         )

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import attrs
 
-from loops_sdk._clients.archives import archive_url
+from loops_sdk._clients.archives import address_of, archive_url
 from loops_sdk._clients.checkpoint_folder import CheckpointFolder, check_names
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.download import Download
 from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError, StatusError, UnsupportedError
-from loops_sdk.types import CheckpointFile, CheckpointPath
+from loops_sdk.types import CheckpointFile
 from loops_sdk.types._checks import check_int, shown
-from loops_sdk.types.checkpoints import check_name
 
 #: Hears of the bytes that are there, and of those there will be.
 Progress = Callable[[int, int], None]
@@ -76,9 +75,10 @@ async def id_of(control: ControlPlane, checkpoint: str) -> str:
         NotFoundError: no checkpoint has this address.
         LoopsError: its files are not all stored yet.
     """
-    if not str(checkpoint).startswith("bt:"):
-        return check_name("checkpoint_id", checkpoint)
-    found = await control.checkpoint(str(CheckpointPath.parse(checkpoint, "checkpoint_id")))
+    path = address_of(checkpoint)
+    if path is None:
+        return checkpoint
+    found = await control.checkpoint(str(path))
     if found.sync_status == "SYNCING":
         raise LoopsError(f"the files of {checkpoint} are still on their way to the store; ask again in a while")
     return found.id

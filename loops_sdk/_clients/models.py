@@ -68,7 +68,7 @@ class Models:
         known = self._known
         if known is None:
             return None
-        settled = live_of(known) is not None if checkpoint is None else _find(known, checkpoint) is not None
+        settled = live_of(known) is not None if checkpoint is None else find(known, checkpoint) is not None
         return known if settled or time.monotonic() - self._known_at < _FRESH else None
 
     async def _up(self, deadline: float, *, unreachable: bool) -> ModelList:
@@ -102,12 +102,13 @@ def live_of(models: ModelList) -> ModelCard | None:
     return next((card for card in models.data if shows_adapter(card)), None)
 
 
-def _find(models: ModelList, checkpoint: str) -> ModelCard | None:
+def find(models: ModelList, checkpoint: str) -> ModelCard | None:
+    """The entry of a checkpoint, if the sampler shows it."""
     return next((card for card in models.data if card.id == checkpoint), None)
 
 
 def _named(models: ModelList, checkpoint: str) -> ModelCard:
-    if (found := _find(models, checkpoint)) is None:
+    if (found := find(models, checkpoint)) is None:
         shown = ", ".join(card.id for card in models.data) or "nothing"
         raise WeightsNotReadyError(f"the sampler does not show {checkpoint}; it shows {shown}")
     return found

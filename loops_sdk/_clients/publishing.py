@@ -7,7 +7,7 @@ from functools import partial
 
 import attrs
 
-from loops_sdk._clients.models import Models
+from loops_sdk._clients.models import Models, find
 from loops_sdk._clients.pairing import PairedSampler
 from loops_sdk._clients.readiness import weights_loaded
 from loops_sdk._clients.sampling import SamplingClient
@@ -52,7 +52,7 @@ class Publishing:
         """
         deployment = await self.sampler.deployment()
         models = await Models(deployment.base_url, self.network.caller).look()
-        if any(card.id == model_path for card in models.data):
+        if find(models, model_path) is not None:
             return self._client(deployment, checkpoint_path=model_path)
         if last is None or last.path != model_path:
             raise WeightsNotReadyError(

@@ -190,10 +190,8 @@ class Channel:
             raise InvalidInputError(f"operation_id: expected what the trainer gave, got {shown(operation_id)}")
         record: Record[T] | None = self._source.records.get(operation_id)
         if record is None:
-            decode = partial(codec.structure, kind=endpoint.reply)
-            record = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode)
-            self._watch(record)
-        elif record.operation != endpoint.name:
+            return self._accepted(endpoint, operation_id, key)
+        if record.operation != endpoint.name:
             raise InvalidInputError(f"operation: {operation_id} is the id of {record.operation}, got {endpoint.name}")
         return OperationFuture(record, self._watch)
 
@@ -275,12 +273,9 @@ class Channel:
         except LoopsError as error:
             error.add_context(elapsed=time.monotonic() - submission.called_at, **answer.context())
             raise
-        decode = partial(codec.structure, kind=endpoint.reply)
-        record = Record(endpoint.name, operation_id, submission.key, url, decode, submission.on_result)
         elapsed = time.monotonic() - submission.called_at
         self._caller.emit(OperationSubmitted(endpoint.name, operation_id, submission.key, url, elapsed))
-        self._watch(record)
-        return OperationFuture(record, self._watch)
+        return self._accepted(endpoint, operation_id, submission.key, submission.on_result)
 
     def _new_id(self, operation_id: str) -> str:
         """The id of an operation, if it can be asked for, and nothing else is asked for under it."""
@@ -289,6 +284,15 @@ class Channel:
         if operation_id in self._source.records:
             raise ProtocolError(f"unexpected reply: operation_id {operation_id} is that of an earlier operation")
         return operation_id
+
+    def _accepted(
+        self, endpoint: Endpoint[T], operation_id: str, key: str, on_result: Callable[[T], T] | None = None
+    ) -> OperationFuture[T]:
+        """The future of an operation that the trainer has accepted, whose result is asked for from now on."""
+        decode = partial(codec.structure, kind=endpoint.reply)
+        record = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode, on_result)
+        self._watch(record)
+        return OperationFuture(record, self._watch)
 
     def _watch(self, record: Record[Any]) -> None:
         self._poller.watch(self._source, record)

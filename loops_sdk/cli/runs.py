@@ -95,7 +95,6 @@ def show(base_url: str, run_id: str, as_json: bool) -> None:
     \b
     Example:  loops runs show k4q95w5
     """
-
     run, operations, checkpoints = ask(base_url, lambda control: _all_of(control, run_id), unknown=_UNKNOWN)
     if as_json:
         saved = [with_address(one) for one in checkpoints]

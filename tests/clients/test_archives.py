@@ -66,6 +66,7 @@ async def test_a_name_is_no_id_and_the_error_says_so(client: ServiceClient) -> N
         ({"checkpoint_id": ".."}, r"^checkpoint_id: expected 1 to 255 letters"),
         ({"checkpoint_id": 3}, r"^checkpoint_id: expected 1 to 255 letters"),
         ({"checkpoint_id": "bt://loops:r1"}, r"^checkpoint_id: expected bt://loops:<run_id>/weights/<name> or"),
+        ({"checkpoint_id": "bt:loops:r1"}, r"^checkpoint_id: expected bt://loops:<run_id>/weights/<name> or"),
         ({"page_size": 0}, r"^page_size: expected a value >= 1, got 0"),
         ({"page_size": True}, r"^page_size: expected a whole number"),
         ({"page_token": -1}, r"^page_token: expected a value >= 0, got -1"),

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
 import psutil
 import pytest
 
@@ -125,33 +120,3 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         return asyncio.run(run())
-
-
-@attrs.define
-class Serving:
-    """`loops serve`, as a user starts it."""
-
-    process: subprocess.Popen[str]
-    base_url: str
-    api_key: str
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-@contextmanager
-def serving(data_dir: Path, port: int = 0) -> Iterator[Serving]:
-    command = [sys.executable, "-m", "loops_sdk", "serve", "--data-dir", str(data_dir), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            said = ""
-            while "BASETEN_API_KEY=" not in said:
-                line = process.stdout.readline()
-                assert line, f"loops serve ended with {process.wait()} after: {said}"
-                said += line
-            values = dict(re.findall(r"export (\w+)=(\S+)", said))
-            yield Serving(process, values["LOOPS_BASE_URL"], values["BASETEN_API_KEY"])
-        finally:
-            process.kill()

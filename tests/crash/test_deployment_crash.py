@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from loops_sdk import ServiceClient
 
-from .conftest import STEPS, serving, train, weights
+from ..served import serving
+from .conftest import STEPS, train, weights
 
 
 async def test_a_client_goes_on_when_the_deployment_is_started_again(
@@ -27,7 +28,7 @@ async def test_a_client_goes_on_when_the_deployment_is_started_again(
             await reached.wait()
             await asyncio.to_thread(first.kill)
             port = urlsplit(first.base_url).port or 0
-            starting = serving(tmp_path, port)
+            starting = serving(tmp_path, "--port", str(port))
             second = await asyncio.to_thread(starting.__enter__)
             try:
                 assert (second.base_url, second.api_key) == (first.base_url, first.api_key)

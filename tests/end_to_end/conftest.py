@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +15,8 @@ import pytest
 
 import loops_sdk
 from loops_sdk import Datum, ModelInput, ServiceClient, TrainingClient
+
+from ..served import serving
 
 GGUF = os.environ.get("LOOPS_SMOLLM_GGUF")
 
@@ -65,18 +64,10 @@ class Deployment:
 
 def serve(base_model: str, data_dir: Path) -> Iterator[Deployment]:
     """`loops serve` until the generator is closed."""
-    command = [sys.executable, "-m", "loops_sdk", "serve", "--base-model", base_model, "--data-dir", str(data_dir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        said = ""
-        while "BASETEN_API_KEY=" not in said:
-            line = server.stdout.readline()
-            assert line, f"loops serve ended with {server.wait()} after: {said}"
-            said += line
-        values = dict(re.findall(r"export (\w+)=(\S+)", said))
-        yield Deployment(base_model, values["LOOPS_BASE_URL"], values["BASETEN_API_KEY"], data_dir)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=15) == 0
+    with serving(data_dir, "--base-model", base_model) as server:
+        yield Deployment(base_model, server.base_url, server.api_key, data_dir)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=15) == 0
 
 
 SMOLLM = pytest.param(

@@ -14,7 +14,7 @@ import double_engine
 from fault_kinds import FAULTS
 from fault_proxy import FaultProxy, Plan
 
-from loops_sdk import TrainingClient
+from loops_sdk import AdamParams, Datum, OperationFuture, TrainingClient
 from loops_sdk._net.caller import Patience
 from loops_sdk._wire.retrying import Backoff
 from loops_sdk.instrumentation import Event
@@ -46,6 +46,16 @@ def quicken(client: TrainingClient) -> TrainingClient:
     client._channel._source.polling.backoff = QUICK
     client._channel._patience = Patience(total=120.0, each=1.5, attempts=30)
     return client
+
+
+async def submit(client: TrainingClient, calls: Sequence[list[int] | float]) -> list[OperationFuture[Any]]:
+    """All calls one after another: a `forward_backward` of these tokens, or an `optim_step` at this learning rate."""
+    return [
+        await client.optim_step_async(AdamParams(learning_rate=call))
+        if isinstance(call, float)
+        else await client.forward_backward_async([Datum(call[:-1], {"target_tokens": call[1:]})])
+        for call in calls
+    ]
 
 
 @asynccontextmanager

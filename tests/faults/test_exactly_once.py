@@ -15,9 +15,9 @@ import double_engine
 import numpy as np
 import pytest
 from fault_kinds import FAULTS
-from fault_rig import Behind, figures
+from fault_rig import Behind, figures, submit
 
-from loops_sdk import AdamParams, Datum, TrainingClient
+from loops_sdk import TrainingClient
 
 Rig: TypeAlias = Callable[..., AbstractAsyncContextManager[Behind]]
 
@@ -43,13 +43,7 @@ def script(seed: int) -> list[list[int] | float]:
 
 async def perform(client: TrainingClient, calls: list[list[int] | float]) -> list[Any]:
     """All calls one after another, their results only at the end."""
-    futures = [
-        await client.optim_step_async(AdamParams(learning_rate=call))
-        if isinstance(call, float)
-        else await client.forward_backward_async([Datum(call[:-1], {"target_tokens": call[1:]})])
-        for call in calls
-    ]
-    return [await future.result_async(timeout=120) for future in futures]
+    return [await future.result_async(timeout=120) for future in await submit(client, calls)]
 
 
 def state(engine: double_engine.Trainer) -> tuple[bytes, bytes, int]:

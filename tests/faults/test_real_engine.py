@@ -16,7 +16,7 @@ from fault_kinds import FAULTS
 from fault_proxy import FaultProxy, Plan
 from test_exactly_once import OPERATIONS
 
-from loops_sdk import AdamParams, Datum, ServiceClient, TrainingClient
+from loops_sdk import ServiceClient, TrainingClient
 from loops_sdk.local import LocalStack
 
 pytestmark = pytest.mark.slow
@@ -31,13 +31,7 @@ def script(seed: int, size: int) -> list[list[int] | float]:
 
 
 async def perform(client: TrainingClient, calls: Sequence[list[int] | float]) -> list[Any]:
-    futures = [
-        await client.optim_step_async(AdamParams(learning_rate=call))
-        if isinstance(call, float)
-        else await client.forward_backward_async([Datum(call[:-1], {"target_tokens": call[1:]})])
-        for call in calls
-    ]
-    results = [(await future).metrics for future in futures]
+    results = [(await future).metrics for future in await fault_rig.submit(client, calls)]
     await (await client.save_state_async("final"))
     return results
 

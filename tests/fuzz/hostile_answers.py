@@ -6,7 +6,6 @@ import gzip
 import zlib
 from typing import Any, Literal
 
-import attrs
 from hostile_json import JSON, KEY, mutated, written
 from hypothesis import strategies as st
 
@@ -14,12 +13,11 @@ from hypothesis import strategies as st
 Ending = Literal["keep", "close", "reset", "hang"]
 
 
-@attrs.frozen(repr=False)
 class Answer:
-    """The bytes of an answer, and what comes after them."""
+    """The bytes of an answer, and what comes after them. A plain class: hypothesis shows all fields of others."""
 
-    raw: bytes
-    ending: Ending
+    def __init__(self, raw: bytes, ending: Ending) -> None:
+        self.raw, self.ending = raw, ending
 
     def __repr__(self) -> str:
         return f"Answer({self.raw[:400]!r}, {len(self.raw)} bytes, {self.ending})"

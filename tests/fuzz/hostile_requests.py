@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import attrs
 from hostile_json import JSON, mutated, written
 from hypothesis import strategies as st
 
@@ -119,18 +118,15 @@ _HEADERS = st.one_of(
 )
 
 
-@attrs.frozen(repr=False)
 class Request:
-    """A request and what is known about it.
+    """A request and what is known about it. A plain class: hypothesis shows all fields of others.
 
-    Attributes:
+    Args:
         keyed: whether it carries the right key.
     """
 
-    method: str
-    path: str
-    raw: bytes
-    keyed: bool
+    def __init__(self, method: str, path: str, raw: bytes, keyed: bool) -> None:
+        self.method, self.path, self.raw, self.keyed = method, path, raw, keyed
 
     def __repr__(self) -> str:
         return f"Request({self.raw[:600]!r}, {len(self.raw)} bytes)"

@@ -1,4 +1,4 @@
-"""A scripted trainer on loopback, raw servers that misbehave, and networks that must leave nothing behind."""
+"""A scripted trainer on loopback, and networks that must leave nothing behind."""
 
 from __future__ import annotations
 
@@ -151,39 +151,6 @@ async def trainer(serve: Callable[[web.Application], Awaitable[str]]) -> Trainer
     made.gate.set()
     made.url = await serve(made.application())
     return made
-
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture
-async def raw_server() -> AsyncIterator[Callable[[Script], Awaitable[str]]]:
-    """A server that speaks bytes: the script gets every connection, and ends it by returning."""
-    servers: list[asyncio.Server] = []
-    under_way: set[asyncio.Task[None]] = set()
-
-    async def start(script: Script) -> str:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            under_way.add(task)
-            try:
-                await script(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                pass
-            finally:
-                writer.close()
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        servers.append(server)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-    yield start
-    for server in servers:
-        server.close()
-    for task in under_way:
-        task.cancel()
-    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 class Events(list[Event]):

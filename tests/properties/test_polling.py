@@ -12,6 +12,7 @@ from loops_sdk._wire.polling import Heard, Polling
 
 TIMEOUT = 60.0
 WINDOW = 2
+LONGEST_PAUSE = 20.0  # of the back-off; shorter than the time of an operation, or a question that is never sent hides
 draws = st.floats(0, 1, exclude_max=True)
 
 
@@ -170,12 +171,14 @@ class PollingMachine(RuleBasedStateMachine):
             assert at <= self.now + max(TIMEOUT, 20.0), "every sleep is bounded"
 
     @invariant()
-    def without_trouble_the_head_is_asked_for(self) -> None:
-        if self.waiting and self.polling.failures == 0 and not self.asking:
+    def what_can_be_asked_is_asked_after_a_pause_at_most(self) -> None:
+        """One question at a time to a server that fails, as many as the window holds to one that does not."""
+        room = 1 if self.polling.failures else min(WINDOW, len(self.waiting))
+        if self.waiting and len(self.asking) < room:
             at = self.polling.wake_at(self.now)
             assert at is not None
             assert at > self.now  # a pause, and it has an end
-            assert at <= self.now + TIMEOUT
+            assert at <= max(self.now + LONGEST_PAUSE, self.quiet_until), "nobody asks until the time of the head is up"
 
     def teardown(self) -> None:
         """Left alone by the server, everything that waits expires: asleep between, in a bounded number of turns."""

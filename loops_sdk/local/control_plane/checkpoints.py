@@ -14,11 +14,10 @@ from aiohttp import web
 from loops_sdk._wire import endpoints
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
-from loops_sdk.local.control_plane.requests import checkpoint_path
 from loops_sdk.local.control_plane.routes import Route, reply
 from loops_sdk.local.control_plane.signing import Signer
 from loops_sdk.local.serving import query, read_request, whole_number
-from loops_sdk.local.storage import RunRecord, Saved, SavedFile, Storage
+from loops_sdk.local.storage import RunRecord, Saved, SavedFile, Storage, checkpoint_path
 from loops_sdk.types import CheckpointFile, CheckpointFilesResponse, CheckpointPath
 
 __all__ = ["CheckpointRoutes"]

@@ -24,13 +24,12 @@ from loops_sdk.local.control_plane.requests import (
     check_paired,
     check_run,
     check_sampler,
-    checkpoint_path,
     paired_record,
     run_record,
     sampler_record,
 )
 from loops_sdk.local.control_plane.servers import Servers
-from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage
+from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage, checkpoint_path
 
 __all__ = ["Registry"]
 

@@ -12,14 +12,12 @@ from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import MOST_RANK
 from loops_sdk.local.storage import RunRecord, SamplerRecord, new_id
-from loops_sdk.types import CheckpointPath
 from loops_sdk.types.checkpoints import check_name
 
 __all__ = [
     "check_paired",
     "check_run",
     "check_sampler",
-    "checkpoint_path",
     "paired_record",
     "run_record",
     "sampler_record",
@@ -70,18 +68,6 @@ def check_paired(body: CreateSamplerBody, run: RunRecord) -> None:
     if body.availability_model not in (None, run.availability_model):
         wanted = f"{run.availability_model!r}, as run {run.id!r} has it"
         raise InvalidInputError(f"availability_model: expected {wanted}, got {body.availability_model!r}")
-
-
-def checkpoint_path(argument: str, path: str, kind: str) -> CheckpointPath:
-    """The address of a checkpoint of this kind, taken apart.
-
-    Raises:
-        InvalidInputError: another kind, or no such address.
-    """
-    parsed = CheckpointPath.parse(path, argument)
-    if parsed.kind != kind:
-        raise InvalidInputError(f"{argument}: expected bt://loops:<run_id>/{kind}/<name>, got {path!r}")
-    return parsed
 
 
 def run_record(body: CreateRunBody) -> RunRecord:

@@ -9,21 +9,18 @@ import attrs
 
 from loops_sdk.local.engine import GenerationEngine
 from loops_sdk.local.sampler import Sampler
-from loops_sdk.local.stack.child import Child, run
+from loops_sdk.local.stack.child import Assignment, Child, run
 from loops_sdk.local.storage import SamplerRecord
 
 
 async def serve(child: Child) -> None:
     """Serve one record after another until cancelled, each with a server of its own."""
-    loading = asyncio.create_task(_load(child))
-    assigned = await child.assignment(loading)
-    while True:
-        assigned = await _serve(child, *assigned, loading)
+    await child.serve_each(_serve, child.load("load_generation_engine"))
 
 
 async def _serve(
     child: Child, sampler_id: str, listener: socket.socket, loading: asyncio.Task[GenerationEngine]
-) -> tuple[str, socket.socket]:
+) -> Assignment:
     """Serve one sampler until there is another assignment, which is returned."""
     sampler = Sampler(child.storage, api_key=child.settings.api_key)
     async with child.listening(sampler.app, listener, cancel_on_disconnect=True):
@@ -33,11 +30,6 @@ async def _serve(
         following = await child.assignment(loading)
     await child.let_go(sampler.release)
     return following
-
-
-async def _load(child: Child) -> GenerationEngine:
-    engine: GenerationEngine = await child.load("load_generation_engine")
-    return engine
 
 
 def _within(limit: int | None, record: SamplerRecord) -> SamplerRecord:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 from loops_sdk.local.engine import TrainingEngine
-from loops_sdk.local.stack.child import Child, run
+from loops_sdk.local.stack.child import Assignment, Child, run
 from loops_sdk.local.trainer import Trainer
 
 
@@ -14,15 +14,12 @@ async def serve(child: Child) -> None:
     """Serve one run after another until cancelled. Each has a server of its own, at an address of its own: who still
     speaks to an ended run finds nobody.
     """
-    loading = asyncio.create_task(_load(child))
-    assigned = await child.assignment(loading)
-    while True:
-        assigned = await _serve(child, *assigned, loading)
+    await child.serve_each(_serve, child.load("load_training_engine", max_seq_len=child.settings.max_seq_len))
 
 
 async def _serve(
     child: Child, run_id: str, listener: socket.socket, loading: asyncio.Task[TrainingEngine]
-) -> tuple[str, socket.socket]:
+) -> Assignment:
     """Serve one run until there is another assignment, which is returned, or until it can be served no more."""
     trainer = Trainer(child.storage, api_key=child.settings.api_key, durable=child.settings.durable)
     async with child.listening(trainer.app, listener, cancel_on_disconnect=False):
@@ -33,11 +30,6 @@ async def _serve(
         following = await child.assignment(asyncio.create_task(trainer.broken()))
     await child.let_go(trainer.release)
     return following
-
-
-async def _load(child: Child) -> TrainingEngine:
-    engine: TrainingEngine = await child.load("load_training_engine", max_seq_len=child.settings.max_seq_len)
-    return engine
 
 
 if __name__ == "__main__":

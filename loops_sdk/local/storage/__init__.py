@@ -2,7 +2,15 @@
 
 from loops_sdk.local.storage.directory import Storage
 from loops_sdk.local.storage.files import detach_and_remove, new_id
-from loops_sdk.local.storage.records import Live, RunRecord, SamplerRecord, Saved, SavedFile, TeamRecord
+from loops_sdk.local.storage.records import (
+    Live,
+    RunRecord,
+    SamplerRecord,
+    Saved,
+    SavedFile,
+    TeamRecord,
+    checkpoint_path,
+)
 
 __all__ = [
     "Live",
@@ -12,6 +20,7 @@ __all__ = [
     "SavedFile",
     "Storage",
     "TeamRecord",
+    "checkpoint_path",
     "detach_and_remove",
     "new_id",
 ]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import attrs
 
-from loops_sdk.types import Checkpoint
+from loops_sdk.errors import InvalidInputError
+from loops_sdk.types import Checkpoint, CheckpointPath
 
-__all__ = ["Live", "RunRecord", "SamplerRecord", "Saved", "SavedFile", "TeamRecord"]
+__all__ = ["Live", "RunRecord", "SamplerRecord", "Saved", "SavedFile", "TeamRecord", "checkpoint_path"]
 
 
 @attrs.frozen
@@ -114,3 +115,15 @@ class Live:
     name: str
     folder: str
     policy_version: int
+
+
+def checkpoint_path(argument: str, path: str, kind: str) -> CheckpointPath:
+    """The address of a checkpoint of this kind, taken apart.
+
+    Raises:
+        InvalidInputError: another kind, or no such address.
+    """
+    parsed = CheckpointPath.parse(path, argument)
+    if parsed.kind != kind:
+        raise InvalidInputError(f"{argument}: expected bt://loops:<run_id>/{kind}/<name>, got {path!r}")
+    return parsed

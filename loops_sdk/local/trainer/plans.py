@@ -18,7 +18,7 @@ from loops_sdk._wire.bodies import ForwardBackwardBody, InitBody, LoadBody, Opti
 from loops_sdk._wire.codec import decode_request
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import AdapterConfig, TrainingEngine
-from loops_sdk.local.storage import RunRecord, Storage
+from loops_sdk.local.storage import RunRecord, Storage, checkpoint_path
 from loops_sdk.types import CheckpointPath, InitTrainerServerResponse, LoadWeightsResponse, SaveWeightsResponse
 from loops_sdk.types.checkpoints import check_name
 
@@ -95,9 +95,7 @@ class Plans:
         return SaveWeightsResponse(str(path), policy_version=saved.policy_version)
 
     def _plan_load(self, body: LoadBody, *, optimizer: bool) -> Work:
-        path = CheckpointPath.parse(body.path)
-        if path.kind != "weights":
-            raise InvalidInputError(f"path: expected bt://loops:<run_id>/weights/<name>, got {body.path!r}")
+        path = checkpoint_path("path", body.path, "weights")
         self._storage.checkpoint(path)  # refuses one that is not there; read when its turn has come
         return partial(self.load, path, optimizer=optimizer)
 

@@ -155,6 +155,8 @@ class TorchGenerationEngine:
                 if batch.rows[row].job in gone:
                     batch.drop(row)
         self._batches = [batch for batch in self._batches if batch.rows]
+        for job in gone:
+            job.end()
 
     def step(self) -> Finished:
         """Decode one token for everything that runs, prefill what is new as far as rows are free, return what finished.

@@ -113,8 +113,8 @@ class Job:
         return rows
 
     def result(self, decode: Decode) -> Generation:
-        """What came of it; only when `done`."""
-        rows = self.started
+        """What came of it; only when `done`, and once."""
+        rows = self.end()
         return Generation(
             tokens=[row.tokens for row in rows],
             logprobs=[row.logprobs for row in rows],
@@ -122,3 +122,10 @@ class Job:
             finish_reasons=[row.reason or "length" for row in rows],
             prompt_logprobs=self.prompt_logprobs,
         )
+
+    def end(self) -> list[Continuation]:
+        """Let go of the continuations, each of which holds the request in turn: without that cycle, all that a request
+        took is free when its last row has left the batch, and not when the garbage collector comes by.
+        """
+        rows, self.started = self.started, []
+        return rows

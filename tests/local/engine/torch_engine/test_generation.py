@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import AdapterConfig, Generation, GenerationEngine, GenerationRequest
 from loops_sdk.local.engine.torch_engine.decoder import Decoder
 from loops_sdk.local.engine.torch_engine.generation import TorchGenerationEngine
+from loops_sdk.local.engine.torch_engine.kv_cache import RowCache
+from loops_sdk.local.engine.torch_engine.requests import Job
 from loops_sdk.local.engine.torch_engine.training import TorchTrainingEngine
 from loops_sdk.types import Datum, SamplingParams
 
@@ -223,6 +227,40 @@ def test_cancel_in_queue_and_in_the_middle(generation_engine: Engines) -> None:
 
 def test_step_without_work_is_empty(generation_engine: Engines) -> None:
     assert generation_engine().step() == []
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("end", ["finish", "cancel"])
+def test_a_request_leaves_nothing_to_the_garbage_collector(
+    generation_engine: Engines, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A server makes few full collections, and meanwhile a request's keys and values would stay in memory."""
+    engine = generation_engine(max_rows=8)
+    alive: list[weakref.ref[Any]] = []
+    for made in (Job, RowCache):
+        original = made.__init__
+
+        def noted(self: Any, *args: Any, original: Any = original, **fields: Any) -> None:
+            original(self, *args, **fields)
+            alive.append(weakref.ref(self))
+
+        monkeypatch.setattr(made, "__init__", noted)
+    ticket = engine.add(request(num_samples=2))
+    engine.step()
+    if end == "cancel":
+        engine.cancel(ticket)
+    while engine.pending:
+        engine.step()
+    assert len(alive) == 2
+    assert [one() for one in alive] == [None, None]
 
 
 def test_adapters_side_by_side_and_swapped_while_they_run(
