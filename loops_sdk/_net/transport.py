@@ -11,8 +11,7 @@ import platform
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import attrs
@@ -29,12 +28,17 @@ from loops_sdk.errors import (
     RequestTimeoutError,
 )
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 T = TypeVar("T")
 
 _PIECE = 256 * 1024
 _MOST = 64 * 2**20
 _MOST_OF_REFUSAL = 2**20
 _CONNECT_TIMEOUT = 10.0
+#: A whole request is bounded by the scope that closing ends, too: one timer, not two.
+_CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
 #: Most characters of a cause in a message: a parser may quote all that it was given.
@@ -67,6 +71,23 @@ class Stream:
     status: int
     headers: Mapping[str, str]
     piece: Callable[[], Awaitable[bytes]]
+
+
+class _UntilClosed:
+    """At most `timeout` seconds, and less when the transport is closed: `TimeoutError` either way."""
+
+    def __init__(self, under_way: set[asyncio.Timeout], timeout: float | None) -> None:
+        self._under_way, self._scope = under_way, asyncio.timeout(timeout)
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+        self._under_way.add(self._scope)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._under_way.discard(self._scope)
+        await self._scope.__aexit__(kind, error, trace)
 
 
 class Transport:
@@ -143,15 +164,14 @@ class Transport:
             headers={**self._headers(place, body), **(headers or {})},
             params=params,
             proxy=self._trusted.get(place),
-            timeout=_client_timeout(timeout),
             allow_redirects=False,
         )
-        return await self._translating(self._answer(request, most), url, timeout)
+        return await self._translating(self._answer(request, most, timeout), url, timeout)
 
     async def _answer(
-        self, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse], most: int
+        self, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse], most: int, timeout: float
     ) -> Response:
-        async with self._until_closed(), request as response:
+        async with self._until_closed(timeout), request as response:
             whole = await _whole(response, most)
             return Response(response.status, self._blanked_headers(response), self._blanked(whole))
 
@@ -208,14 +228,8 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    @contextlib.asynccontextmanager
-    async def _until_closed(self) -> AsyncIterator[None]:
-        async with asyncio.timeout(None) as scope:
-            self._under_way.add(scope)
-            try:
-                yield
-            finally:
-                self._under_way.discard(scope)
+    def _until_closed(self, timeout: float | None = None) -> _UntilClosed:
+        return _UntilClosed(self._under_way, timeout)
 
     def require_open(self) -> None:
         """Bind the client to the running event loop.
@@ -240,7 +254,9 @@ class Transport:
             connector = aiohttp.TCPConnector(
                 limit=0, limit_per_host=self._max_connections, socket_factory=_socket, keepalive_timeout=_KEEP_IDLE
             )
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=_CONNECTING
+            )
         return self._session
 
     def _headers(self, place: str, body: bytes | None) -> dict[str, str]:
@@ -371,8 +387,3 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
         if hasattr(socket, option):  # not every platform can be told
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
-
-
-@lru_cache(maxsize=64)
-def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)
