@@ -25,16 +25,16 @@ class Models:
     def __init__(self, base_url: str, caller: Caller) -> None:
         self._url = MODELS.url(base_url)
         self._caller = caller
-        self._known: ModelList | None = None
-        self._known_at = 0.0
+        self._chosen: dict[str | None, ModelCard] = {}  # by checkpoint, out of what was last seen
+        self._seen_at = 0.0
 
     async def look(self, deadline: float | None = None) -> ModelList:
         """Ask the sampler."""
         left = READS.total if deadline is None else deadline - time.monotonic()
         patience = attrs.evolve(READS, total=min(READS.total, left))
-        self._known = await self._caller.call(MODELS, self._url, patience=patience)
-        self._known_at = time.monotonic()
-        return self._known
+        models = await self._caller.call(MODELS, self._url, patience=patience)
+        self._chosen, self._seen_at = {}, time.monotonic()
+        return models
 
     async def once_up(self, timeout: float) -> ModelList:
         """Ask the sampler, which may still be coming up and not even be reachable.
@@ -55,21 +55,17 @@ class Models:
         Raises:
             WeightsNotReadyError: the sampler does not show the checkpoint.
         """
-        models = self._remembered(checkpoint) or await self._up(deadline, unreachable=False)
-        if checkpoint is not None:
-            return _named(models, checkpoint)
-        return live_of(models) or base_of(models)
+        known = self._chosen.get(checkpoint)
+        if known is not None and (shows_adapter(known) or checkpoint or time.monotonic() - self._seen_at < _FRESH):
+            return known
+        models = await self._up(deadline, unreachable=False)
+        chosen = (live_of(models) or base_of(models)) if checkpoint is None else _named(models, checkpoint)
+        self._chosen[checkpoint] = chosen
+        return chosen
 
     def forget(self) -> None:
         """Ask again before the next request."""
-        self._known = None
-
-    def _remembered(self, checkpoint: str | None) -> ModelList | None:
-        known = self._known
-        if known is None:
-            return None
-        settled = live_of(known) is not None if checkpoint is None else _find(known, checkpoint) is not None
-        return known if settled or time.monotonic() - self._known_at < _FRESH else None
+        self._chosen.clear()
 
     async def _up(self, deadline: float, *, unreachable: bool) -> ModelList:
         timeout = deadline - time.monotonic()
@@ -102,12 +98,9 @@ def live_of(models: ModelList) -> ModelCard | None:
     return next((card for card in models.data if shows_adapter(card)), None)
 
 
-def _find(models: ModelList, checkpoint: str) -> ModelCard | None:
-    return next((card for card in models.data if card.id == checkpoint), None)
-
-
 def _named(models: ModelList, checkpoint: str) -> ModelCard:
-    if (found := _find(models, checkpoint)) is None:
+    found = next((card for card in models.data if card.id == checkpoint), None)
+    if found is None:
         shown = ", ".join(card.id for card in models.data) or "nothing"
         raise WeightsNotReadyError(f"the sampler does not show {checkpoint}; it shows {shown}")
     return found

@@ -11,13 +11,14 @@ import platform
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
 from yarl import URL
 
 from loops_sdk._net.addresses import may_name, origin, proxy_for
+from loops_sdk._net.deadlines import Deadlines
 from loops_sdk._wire.failures import request_id
 from loops_sdk.errors import (
     ClientClosedError,
@@ -28,16 +29,13 @@ from loops_sdk.errors import (
     RequestTimeoutError,
 )
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 T = TypeVar("T")
 
 _PIECE = 256 * 1024
 _MOST = 64 * 2**20
 _MOST_OF_REFUSAL = 2**20
 _CONNECT_TIMEOUT = 10.0
-#: A whole request is bounded by the scope that closing ends, too: one timer, not two.
+#: How long a whole request may take is not aiohttp's business: see `Deadlines`.
 _CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
@@ -73,23 +71,6 @@ class Stream:
     piece: Callable[[], Awaitable[bytes]]
 
 
-class _UntilClosed:
-    """At most `timeout` seconds, and less when the transport is closed: `TimeoutError` either way."""
-
-    def __init__(self, under_way: set[asyncio.Timeout], timeout: float | None) -> None:
-        self._under_way, self._scope = under_way, asyncio.timeout(timeout)
-
-    async def __aenter__(self) -> None:
-        await self._scope.__aenter__()
-        self._under_way.add(self._scope)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._under_way.discard(self._scope)
-        await self._scope.__aexit__(kind, error, trace)
-
-
 class Transport:
     """An aiohttp session that opens on first use and belongs to the event loop of that use.
 
@@ -104,7 +85,7 @@ class Transport:
         self._trusted: dict[str, str | None] = {}
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._under_way: set[asyncio.Timeout] = set()
+        self._deadlines = Deadlines()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -171,7 +152,7 @@ class Transport:
     async def _answer(
         self, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse], most: int, timeout: float
     ) -> Response:
-        async with self._until_closed(timeout), request as response:
+        async with self._deadlines.within(timeout), request as response:
             whole = await _whole(response, most)
             return Response(response.status, self._blanked_headers(response), self._blanked(whole))
 
@@ -193,7 +174,7 @@ class Transport:
             URL(url, encoded=True), headers=sent, proxy=proxy_for(url), timeout=timeout, allow_redirects=False
         )
         try:
-            async with self._until_closed():
+            async with self._deadlines.within():
                 response = await self._translating(request, shown, idle)
 
                 def piece() -> Awaitable[bytes]:
@@ -215,7 +196,7 @@ class Transport:
             ClientClosedError: the transport was closed meanwhile.
         """
         try:
-            async with self._until_closed():
+            async with self._deadlines.within():
                 await asyncio.sleep(seconds)
         except TimeoutError:
             raise ClientClosedError("the client was closed while it waited to try again") from None
@@ -223,13 +204,9 @@ class Transport:
     async def aclose(self) -> None:
         """Close the pool; requests and pauses under way end with `ClientClosedError`."""
         self._closed = True
-        for scope in self._under_way:  # closing the pool alone would leave them waiting until their time is up
-            scope.reschedule(asyncio.get_running_loop().time())
+        self._deadlines.end()  # closing the pool alone would leave them waiting until their time is up
         if self._session is not None:
             await self._session.close()
-
-    def _until_closed(self, timeout: float | None = None) -> _UntilClosed:
-        return _UntilClosed(self._under_way, timeout)
 
     def require_open(self) -> None:
         """Bind the client to the running event loop.
