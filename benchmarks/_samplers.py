@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import _raw
 import attrs
-from _contest import Contestant, Figures, Setting
+from _contest import Contestant, Figures, Meter, Setting
 from _mock import MODEL
 
 TOKENS = 64
@@ -113,3 +114,28 @@ def contestants(work: Work, *names: str) -> Mapping[str, Contestant]:
         return Contestant(lambda setting: asyncio.run(play(setting)), sampler.needs)
 
     return {name: playing(SAMPLERS[name]) for name in names}
+
+
+def at_once(number: int) -> Work:
+    """So many samples together; a second time, over the connections that are open then, where the case is `warm`."""
+
+    async def work(setting: Setting, sample: Sample) -> Figures:
+        times: list[float] = []
+
+        async def timed() -> None:
+            started = time.perf_counter()
+            await sample()
+            times.append(time.perf_counter() - started)
+
+        async def all_of_them() -> None:
+            times.clear()
+            await asyncio.gather(*(timed() for _ in range(setting.size(number, 20))))
+
+        await sample()  # with what is imported and looked up only once
+        if setting.case.startswith("warm"):
+            await all_of_them()
+        with Meter() as meter:
+            await all_of_them()
+        return {**meter.figures, "p99_s": sorted(times)[len(times) * 99 // 100]}
+
+    return work

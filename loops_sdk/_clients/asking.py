@@ -96,7 +96,7 @@ def _prompt(prompt: ModelInput | Sequence[int]) -> Any:
 
 def _are_ids(values: list[Any]) -> bool:
     """Whether there is nothing to convert and nothing to refuse; numpy would cost more than encoding the request."""
-    return {int}.issuperset(map(type, values)) and 0 <= min(values) and max(values) < 2**63
+    return {int}.issuperset(map(type, values)) and min(values) >= 0 and max(values) < 2**63
 
 
 def _text_of(prompt: ModelInput) -> EncodedTextChunk:

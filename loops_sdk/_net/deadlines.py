@@ -20,11 +20,11 @@ class Deadlines:
     """The scopes that are open, each until when."""
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.Timeout, float] = {}
+        self._open: dict[_Scope, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
 
-    def within(self, seconds: float | None = None) -> _Scope:
+    def within(self, seconds: float = math.inf) -> _Scope:
         """``async with deadlines.within(seconds):`` raises `TimeoutError` when that is over, or with `end`."""
         return _Scope(self, seconds)
 
@@ -34,14 +34,13 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
 
-    def add(self, scope: asyncio.Timeout, seconds: float | None) -> None:
-        """Let a scope that was just entered run out in so many seconds."""
-        at = math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
-        self._open[scope] = at
+    def add(self, scope: _Scope, seconds: float) -> None:
+        """Let a scope run out in so many seconds."""
+        self._open[scope] = at = asyncio.get_running_loop().time() + seconds
         if at < self._next:
             self._wake_at(at)
 
-    def remove(self, scope: asyncio.Timeout) -> None:
+    def remove(self, scope: _Scope) -> None:
         """Forget a scope. The timer stays: it finds nothing, or what is next."""
         self._open.pop(scope, None)
 
@@ -58,23 +57,40 @@ class Deadlines:
         if coming < math.inf:
             self._wake_at(max(coming, now + _RESOLUTION))
 
-    def _run_out(self, scopes: list[asyncio.Timeout]) -> None:
-        now = asyncio.get_running_loop().time()
+    def _run_out(self, scopes: list[_Scope]) -> None:
         for scope in scopes:
-            del self._open[scope]  # it runs out once
-            scope.reschedule(now)
+            del self._open[scope]
+            scope.run_out()
 
 
 class _Scope:
-    def __init__(self, deadlines: Deadlines, seconds: float | None) -> None:
-        self._deadlines, self._seconds, self._scope = deadlines, seconds, asyncio.timeout(None)
+    """As `asyncio.timeout`, without a timer: the task is cancelled, and what comes of it is a `TimeoutError`, unless
+    somebody else cancelled it as well.
+    """
+
+    __slots__ = ("_cancelled_before", "_deadlines", "_ran_out", "_seconds", "_task")
+
+    _task: asyncio.Task[object]
+    _cancelled_before: int
+
+    def __init__(self, deadlines: Deadlines, seconds: float) -> None:
+        self._deadlines, self._seconds, self._ran_out = deadlines, seconds, False
+
+    def run_out(self) -> None:
+        """To be called once."""
+        self._ran_out = True
+        self._task.cancel()
 
     async def __aenter__(self) -> None:
-        await self._scope.__aenter__()
-        self._deadlines.add(self._scope, self._seconds)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline needs a task that it can cancel")
+        self._task, self._cancelled_before = task, task.cancelling()
+        self._deadlines.add(self, self._seconds)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._deadlines.remove(self._scope)
-        await self._scope.__aexit__(kind, error, trace)
+        self._deadlines.remove(self)
+        if self._ran_out and self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
