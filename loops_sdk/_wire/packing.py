@@ -1,9 +1,9 @@
-"""The binary form of a message: a safetensors file, whose numbers stand there as they do in memory.
+"""The binary form of a message: a safetensors file, in which numbers stand as they do in memory.
 
 The tensor whose name is empty holds the message as JSON text (UTF-8), with null in the place of every array. Each other
-tensor is such an array, int64 or float32, and its name says where it stands, as a JSON pointer (RFC 6901). What a
-message means, and what it may be, is the same in both forms. Only the numbers of tensors and chunks, which are called
-``data`` and ``tokens``, are arrays.
+tensor is such an array, flat, int64 or float32, and its name says where it stands, as a JSON pointer (RFC 6901). Only
+the numbers of tensors and of chunks, which are called ``data`` and ``tokens``, may be arrays. What a message means, and
+what is refused, is the same in both forms; but this one has infinities, which in JSON are null.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def _array(tensor: Any, pointer: str) -> Any:
     import numpy as np
 
     dtype = _DTYPES.get(tensor["dtype"])
-    if dtype is None:
-        raise ProtocolError(f"expected tensors of type I64 or F32, got {tensor['dtype']} at {pointer[:80]!r}")
-    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+    if dtype is None or len(tensor["shape"]) != 1:
+        got = f"{tensor['dtype']} {tensor['shape'][:9]}"
+        raise ProtocolError(f"expected flat tensors of type I64 or F32, got {got} at {pointer[:80]!r}")
+    return np.frombuffer(tensor["data"], dtype)
