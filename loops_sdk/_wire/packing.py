@@ -77,9 +77,9 @@ def unpack(body: bytes) -> Any:
         raise ProtocolError("expected a tensor without a name, of type U8, that holds JSON")
     data = loads(bytes(text["data"]))
     for pointer, tensor in tensors.items():
-        above, _, name = pointer.rpartition("/")
-        holder = _at(data, above)
-        if name not in _NAMES or not isinstance(holder, dict) or holder.get(name, 0) is not None:
+        above, slash, name = pointer.rpartition("/")
+        holder = _at(data, above) if slash and name in _NAMES else None
+        if not isinstance(holder, dict) or holder.get(name, 0) is not None:
             raise ProtocolError(f"expected tensors only where data or tokens is null, got one at {pointer[:80]!r}")
         holder[name] = _array(tensor, pointer)
     return data
