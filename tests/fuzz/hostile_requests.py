@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import attrs
 from hostile_json import JSON, mutated, written
+from hostile_packing import packed
 from hypothesis import strategies as st
 
 KEY = "the-key-of-the-servers-under-attack"
@@ -159,7 +160,7 @@ def _bodies(path: str) -> st.SearchStrategy[bytes]:
     if own is None:
         return noise
     changed = mutated(own).map(written)
-    return st.one_of(changed, changed, changed, st.just(written(own)), noise)
+    return st.one_of(changed, changed, changed, packed(own), st.just(written(own)), noise)
 
 
 def _assembled(method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, keyed: bool) -> Request:
