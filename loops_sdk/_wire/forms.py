@@ -39,7 +39,7 @@ class Offer:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Offer:
-        """What an answer with these headers offers for the requests that follow."""
+        """What these headers allow: an answer's for the requests that follow, a request's for its answer."""
         return cls(_names(headers, "Accept", packing.MEDIA_TYPE), _names(headers, "Accept-Encoding", "zstd"))
 
     @property

@@ -20,6 +20,7 @@ from loops_sdk._wire import endpoints
 from loops_sdk._wire.bodies import Accepted, OperationsReply
 from loops_sdk._wire.codec import dumps, encode
 from loops_sdk._wire.endpoints import Endpoint
+from loops_sdk._wire.forms import Offer
 from loops_sdk._wire.idempotency import HEADER, fingerprint
 from loops_sdk._wire.packing import MEDIA_TYPE, is_packed
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError, ServerShutdownError
@@ -187,7 +188,7 @@ class Trainer:
             return json_reply(b'{"status":"running"}')
         if not is_packed(reply):
             return json_reply(reply)
-        if MEDIA_TYPE in request.headers.get("Accept", ""):
+        if Offer.of(request.headers).packed:
             return web.Response(body=reply, content_type=MEDIA_TYPE)
         return json_reply(await asyncio.to_thread(in_json, reply))
 
