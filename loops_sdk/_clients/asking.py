@@ -20,12 +20,16 @@ class Question:
     """A completion to be asked for, of whatever model it will be.
 
     Attributes:
-        body: the request without the name of a model.
-        topk: how many alternatives per prompt position the result is to show.
+        prompt: token ids, as a list or an array.
+        prompt_logprobs: how many alternatives per prompt position to ask for; `None` asks for nothing about the prompt.
+        topk: how many of them the result is to show.
         headers: what goes along with it.
     """
 
-    body: CompletionBody
+    prompt: Any  # as in the body that is made of it
+    num_samples: int
+    params: SamplingParams
+    prompt_logprobs: int | None
     topk: int
     headers: dict[str, str]
 
@@ -33,10 +37,25 @@ class Question:
         """The request to one model. Without a limit of its own it may use all that the model's context still holds;
         when the model does not tell its context, the server's default holds.
         """
-        most = self.body.max_tokens
+        params, most = self.params, self.params.max_tokens
         if most is None and model.max_model_len is not None:
-            most = max(1, model.max_model_len - len(self.body.prompt))
-        return attrs.evolve(self.body, model=model.id, max_tokens=most)
+            most = max(1, model.max_model_len - len(self.prompt))
+        return CompletionBody(
+            model=model.id,
+            prompt=self.prompt,
+            n=self.num_samples,
+            max_tokens=most,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=params.top_k,
+            seed=params.seed,
+            logprobs=0,
+            prompt_logprobs=self.prompt_logprobs,
+            stop=[item for item in params.stop if isinstance(item, str)] or None,
+            stop_token_ids=[item for item in params.stop if isinstance(item, int)] or None,
+            return_tokens_as_token_ids=True,
+            return_token_ids=True,
+        )
 
 
 def question(
@@ -59,15 +78,15 @@ def question(
     if not isinstance(params, SamplingParams):
         raise InvalidInputError(f"sampling_params: expected SamplingParams, got {type(params).__name__}")
     wanted = topk_prompt_logprobs if include_prompt_logprobs or topk_prompt_logprobs else None
-    return Question(_body(tokens, num_samples, params, wanted), topk_prompt_logprobs, _headers(affinity_key))
+    return Question(tokens, num_samples, params, wanted, topk_prompt_logprobs, _headers(affinity_key))
 
 
 def _prompt(prompt: ModelInput | Sequence[int]) -> Any:
-    """The prompt's token ids as one array."""
+    """The prompt's token ids: a list as it is, anything else as one array."""
+    if isinstance(prompt, list) and prompt and _are_ids(prompt):
+        return list(prompt)
     try:
-        given = prompt if isinstance(prompt, ModelInput) else ModelInput.from_ints(prompt)
-        only = given.chunks[0] if len(given.chunks) == 1 else None
-        text = only if isinstance(only, EncodedTextChunk) else EncodedTextChunk(given.to_ints())
+        text = _text_of(prompt) if isinstance(prompt, ModelInput) else EncodedTextChunk(prompt)
     except InvalidInputError as error:
         raise InvalidInputError(f"prompt: {error.message}") from None
     if not text.length:
@@ -75,25 +94,14 @@ def _prompt(prompt: ModelInput | Sequence[int]) -> Any:
     return text.tokens
 
 
-def _body(tokens: Any, num_samples: int, params: SamplingParams, prompt_logprobs: int | None) -> CompletionBody:
-    texts = [item for item in params.stop if isinstance(item, str)]
-    ids = [item for item in params.stop if isinstance(item, int)]
-    return CompletionBody(
-        model="",
-        prompt=tokens,
-        n=num_samples,
-        max_tokens=params.max_tokens,
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=params.top_k,
-        seed=params.seed,
-        logprobs=0,
-        prompt_logprobs=prompt_logprobs,
-        stop=texts or None,
-        stop_token_ids=ids or None,
-        return_tokens_as_token_ids=True,
-        return_token_ids=True,
-    )
+def _are_ids(values: list[Any]) -> bool:
+    """Whether there is nothing to convert and nothing to refuse; numpy would cost more than encoding the request."""
+    return {int}.issuperset(map(type, values)) and min(values) >= 0 and max(values) < 2**63
+
+
+def _text_of(prompt: ModelInput) -> EncodedTextChunk:
+    only = prompt.chunks[0] if len(prompt.chunks) == 1 else None
+    return only if isinstance(only, EncodedTextChunk) else EncodedTextChunk(prompt.to_ints())
 
 
 def _headers(affinity_key: str | None) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Completions:
         start = time.monotonic()
         response = await self._send(request, question.headers, deadline)
         try:
-            result = _result(response, request, question.topk)
+            result = _result(response, question)
             self._check_version(result)
         except LoopsError as error:
             told = response.context() | {"elapsed": time.monotonic() - start}
@@ -86,9 +86,11 @@ class Completions:
             )
 
 
-def _result(response: Response, request: CompletionBody, topk: int) -> SampleResult:
+def _result(response: Response, asked: Question) -> SampleResult:
     reply = codec.loads(response.body)
-    result = sample_result(reply, response.headers, topk_prompt_logprobs=topk, prompt=request.prompt)
-    if len(result.sequences) != request.n:
-        raise ProtocolError(f"unexpected completion: {len(result.sequences)} choices, {request.n} were asked for")
+    result = sample_result(reply, response.headers, topk_prompt_logprobs=asked.topk, prompt=asked.prompt)
+    if len(result.sequences) != asked.num_samples:
+        raise ProtocolError(
+            f"unexpected completion: {len(result.sequences)} choices, {asked.num_samples} were asked for"
+        )
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import attrs
@@ -25,16 +26,17 @@ class Models:
     def __init__(self, base_url: str, caller: Caller) -> None:
         self._url = MODELS.url(base_url)
         self._caller = caller
-        self._known: ModelList | None = None
-        self._known_at = 0.0
+        self._shown: dict[str | None, ModelCard] = {}
+        self._seen_at = 0.0
+        self._asking = asyncio.Lock()
 
     async def look(self, deadline: float | None = None) -> ModelList:
         """Ask the sampler."""
         left = READS.total if deadline is None else deadline - time.monotonic()
         patience = attrs.evolve(READS, total=min(READS.total, left))
-        self._known = await self._caller.call(MODELS, self._url, patience=patience)
-        self._known_at = time.monotonic()
-        return self._known
+        models = await self._caller.call(MODELS, self._url, patience=patience)
+        self._shown, self._seen_at = _by_name(models), time.monotonic()
+        return models
 
     async def once_up(self, timeout: float) -> ModelList:
         """Ask the sampler, which may still be coming up and not even be reachable.
@@ -55,21 +57,24 @@ class Models:
         Raises:
             WeightsNotReadyError: the sampler does not show the checkpoint.
         """
-        models = self._remembered(checkpoint) or await self._up(deadline, unreachable=False)
-        if checkpoint is not None:
-            return _named(models, checkpoint)
-        return live_of(models) or base_of(models)
+        known = self._known(checkpoint)
+        if known is not None:
+            return known
+        async with self._asking:  # one asks, whoever else wants to know uses what it heard
+            known = self._known(checkpoint, waited=True)
+            return known or _named(await self._up(deadline, unreachable=False), checkpoint)
 
     def forget(self) -> None:
         """Ask again before the next request."""
-        self._known = None
+        self._shown.clear()
 
-    def _remembered(self, checkpoint: str | None) -> ModelList | None:
-        known = self._known
-        if known is None:
-            return None
-        settled = live_of(known) is not None if checkpoint is None else _find(known, checkpoint) is not None
-        return known if settled or time.monotonic() - self._known_at < _FRESH else None
+    def _known(self, checkpoint: str | None, *, waited: bool = False) -> ModelCard | None:
+        """What was shown before, while it can be relied on, or while somebody is asking already."""
+        known = self._shown.get(checkpoint)
+        if known is None or shows_adapter(known) or checkpoint is not None:
+            return known
+        fresh = time.monotonic() - self._seen_at < _FRESH
+        return known if fresh or (self._asking.locked() and not waited) else None
 
     async def _up(self, deadline: float, *, unreachable: bool) -> ModelList:
         timeout = deadline - time.monotonic()
@@ -102,12 +107,17 @@ def live_of(models: ModelList) -> ModelCard | None:
     return next((card for card in models.data if shows_adapter(card)), None)
 
 
-def _find(models: ModelList, checkpoint: str) -> ModelCard | None:
-    return next((card for card in models.data if card.id == checkpoint), None)
+def _by_name(models: ModelList) -> dict[str | None, ModelCard]:
+    """What requests can name; without a name the live adapter, else the base model."""
+    named: dict[str | None, ModelCard] = {card.id: card for card in reversed(models.data)}
+    return {**named, None: live_of(models) or models.data[0]} if models.data else {}
 
 
-def _named(models: ModelList, checkpoint: str) -> ModelCard:
-    if (found := _find(models, checkpoint)) is None:
+def _named(models: ModelList, checkpoint: str | None) -> ModelCard:
+    if checkpoint is None:
+        return live_of(models) or base_of(models)
+    found = _by_name(models).get(checkpoint)
+    if found is None:
         shown = ", ".join(card.id for card in models.data) or "nothing"
         raise WeightsNotReadyError(f"the sampler does not show {checkpoint}; it shows {shown}")
     return found

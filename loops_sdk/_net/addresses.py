@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,8 +16,16 @@ def origin(url: str, argument: str = "url") -> str:
     Raises:
         InvalidInputError: not an http(s) address, or one with a password in it.
     """
-    check_address(argument, url)
-    parts = urlsplit(url)
+    if not isinstance(url, str):
+        check_address(argument, url)
+    return _origin("/".join(url.split("/", 3)[:3]), argument)
+
+
+@lru_cache(maxsize=256)
+def _origin(beginning: str, argument: str) -> str:
+    """`origin` of an address as far as its host: every request asks, and of few hosts."""
+    check_address(argument, beginning)
+    parts = urlsplit(beginning)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
 

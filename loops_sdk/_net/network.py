@@ -77,8 +77,10 @@ def _checked(key: object, how: str) -> str:
     return key
 
 
-def _pool_size() -> int:
-    text = os.environ.get(_MAX_CONNECTIONS, "1000")
+def _pool_size() -> int | None:
+    text = os.environ.get(_MAX_CONNECTIONS)
+    if text is None:
+        return None
     if not text.isdecimal() or int(text) < 1:
         raise InvalidInputError(f"{_MAX_CONNECTIONS}: expected a whole number >= 1, got {text!r}")
     return int(text)

@@ -6,12 +6,12 @@ It decides who sees the key and what a transport failure is called. Whether to t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import platform
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import lru_cache
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
@@ -19,6 +19,8 @@ import attrs
 from yarl import URL
 
 from loops_sdk._net.addresses import may_name, origin, proxy_for
+from loops_sdk._net.deadlines import Deadlines
+from loops_sdk._net.gate import Gate, most_connections
 from loops_sdk._wire.failures import request_id
 from loops_sdk._wire.forms import Body
 from loops_sdk.errors import (
@@ -36,6 +38,10 @@ _PIECE = 256 * 1024
 _MOST = 64 * 2**20
 _MOST_OF_REFUSAL = 2**20
 _CONNECT_TIMEOUT = 10.0
+#: How long a whole request may take is not aiohttp's business: see `Deadlines`.
+_CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
+#: Connections to one server before further requests wait for one of them to be free.
+_USUAL = 1000
 #: Seconds an idle connection is kept for the next request.
 _KEEP_IDLE = 15.0
 #: Most characters of a cause in a message: a parser may quote all that it was given.
@@ -75,16 +81,17 @@ class Transport:
 
     Args:
         api_key: sent as a bearer token to trusted origins only; empty means that no ``Authorization`` is sent.
-        max_connections: most connections to one server.
+        max_connections: most connections to one server; `None` means as many as gain something.
     """
 
-    def __init__(self, *, api_key: str, max_connections: int) -> None:
+    def __init__(self, *, api_key: str, max_connections: int | None = None) -> None:
         self._api_key = api_key
         self._max_connections = max_connections
         self._trusted: dict[str, str | None] = {}
+        self._gates: dict[str, Gate] = {}
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._under_way: set[asyncio.Timeout] = set()
+        self._deadlines = Deadlines()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -137,26 +144,30 @@ class Transport:
         """
         session = self._open()
         place = origin(url)
-        request = session.request(
+        request = partial(
+            session.request,
             method,
             url,
             data=_sent(body),
             headers={**self._headers(place, body), **(headers or {})},
             params=params,
             proxy=self._trusted.get(place),
-            timeout=_client_timeout(timeout),
             allow_redirects=False,
         )
-        return await self._translating(self._answer(request, most), url, timeout)
+        return await self._translating(self._answer(request, self._gate(place), most, timeout), url, timeout)
 
     async def _answer(
-        self, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse], most: int
+        self,
+        request: Callable[[], AbstractAsyncContextManager[aiohttp.ClientResponse]],
+        gate: Gate,
+        most: int,
+        timeout: float,
     ) -> Response:
-        async with self._until_closed(), request as response:
+        async with self._deadlines.within(timeout), gate, request() as response:
             whole = await _whole(response, most)
             return Response(response.status, self._blanked_headers(response), self._blanked(whole))
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def stream(self, url: str, *, headers: Mapping[str, str], idle: float) -> AsyncIterator[Stream]:
         """Ask an address that is itself the permission to read, and read the answer piece by piece.
 
@@ -170,11 +181,11 @@ class Transport:
         session, shown = self._open(), url.partition("?")[0]
         sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=idle)
-        request = session.get(
-            URL(url, encoded=True), headers=sent, proxy=proxy_for(url), timeout=timeout, allow_redirects=False
-        )
         try:
-            async with self._until_closed():
+            async with self._deadlines.within(), self._gate(origin(url)):
+                request = session.get(
+                    URL(url, encoded=True), headers=sent, proxy=proxy_for(url), timeout=timeout, allow_redirects=False
+                )
                 response = await self._translating(request, shown, idle)
 
                 def piece() -> Awaitable[bytes]:
@@ -196,7 +207,7 @@ class Transport:
             ClientClosedError: the transport was closed meanwhile.
         """
         try:
-            async with self._until_closed():
+            async with self._deadlines.within():
                 await asyncio.sleep(seconds)
         except TimeoutError:
             raise ClientClosedError("the client was closed while it waited to try again") from None
@@ -204,19 +215,9 @@ class Transport:
     async def aclose(self) -> None:
         """Close the pool; requests and pauses under way end with `ClientClosedError`."""
         self._closed = True
-        for scope in self._under_way:  # closing the pool alone would leave them waiting until their time is up
-            scope.reschedule(asyncio.get_running_loop().time())
+        self._deadlines.end()  # closing the pool alone would leave them waiting until their time is up
         if self._session is not None:
             await self._session.close()
-
-    @contextlib.asynccontextmanager
-    async def _until_closed(self) -> AsyncIterator[None]:
-        async with asyncio.timeout(None) as scope:
-            self._under_way.add(scope)
-            try:
-                yield
-            finally:
-                self._under_way.discard(scope)
 
     def require_open(self) -> None:
         """Bind the client to the running event loop.
@@ -237,12 +238,21 @@ class Transport:
     def _open(self) -> aiohttp.ClientSession:
         self.require_open()
         if self._session is None:
-            # The limit is per host, so that requests which a sampler keeps waiting never stand in a trainer's way.
-            connector = aiohttp.TCPConnector(
-                limit=0, limit_per_host=self._max_connections, socket_factory=_socket, keepalive_timeout=_KEEP_IDLE
+            # Without a limit: that is the gates' business.
+            connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket, keepalive_timeout=_KEEP_IDLE)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=_CONNECTING
             )
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+    def _gate(self, place: str) -> Gate:
+        """One per server, so that requests which a sampler keeps waiting never stand in a trainer's way."""
+        gate = self._gates.get(place)
+        if gate is None:
+            limit = self._max_connections
+            gate = Gate(_USUAL, most=most_connections()) if limit is None else Gate(limit, most=limit)
+            self._gates[place] = gate
+        return gate
 
     def _headers(self, place: str, body: bytes | Body | None) -> dict[str, str]:
         headers = {"User-Agent": _USER_AGENT}
@@ -380,8 +390,3 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
         if hasattr(socket, option):  # not every platform can be told
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
-
-
-@lru_cache(maxsize=64)
-def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_TIMEOUT)

@@ -103,7 +103,7 @@ class CompletionBody:
     """The subset of the OpenAI completions request, with vLLM's extensions, that a sampler is asked for."""
 
     model: str
-    prompt: Any  # token ids: a list on the server, an array on the client
+    prompt: object  # token ids, in a list or an array; neither is looked into
     n: int = 1
     max_tokens: int | None = None
     temperature: float = 1.0

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from loops_sdk._wire import bodies
 from loops_sdk._wire.json_text import dumps, loads, loads_with_arrays
@@ -255,8 +255,10 @@ def _output_from(data: Any, plain: Callable[[Any, Any], ForwardBackwardOutput]) 
 
 
 def _sent_fields_only(kind: type[Any], converter: cattrs.Converter) -> Callable[[Any], dict[str, Any]]:
-    plain = make_dict_unstructure_fn(kind, converter)
-    return lambda body: {name: value for name, value in plain(body).items() if value is not None}
+    optional: dict[str, Any] = {
+        field.name: override(omit_if_default=True) for field in attrs.fields(kind) if field.default is None
+    }
+    return make_dict_unstructure_fn(kind, converter, **optional)
 
 
 def _is_request(kind: Any) -> bool:
@@ -284,6 +286,7 @@ def _converter(*, strict: bool, arrays_as_lists: bool) -> cattrs.Converter:
     ):
         converter.register_structure_hook_func(partial(operator.is_, kind), partial(hook, check))
     converter.register_structure_hook_func(lambda kind: kind in (object, type(None)), lambda data, _: data)
+    converter.register_unstructure_hook_func(partial(operator.is_, object), lambda data: data)
     converter.register_structure_hook_func(partial(operator.eq, dict[int, float]), _logprobs_by_token_from)
     converter.register_unstructure_hook_func(partial(operator.eq, dict[int, float]), _logprobs_by_token_to)
     converter.register_unstructure_hook(datetime, datetime.isoformat)

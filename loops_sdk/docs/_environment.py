@@ -16,7 +16,7 @@ else:  # part of a script, which imports neither package
 ENVIRONMENT = {
     "BASETEN_API_KEY": "The key for a `ServiceClient`, `TrainingClient` or `SamplingClient` that is given none.",
     "BT_LOOPS_MAX_CONNECTIONS": "Most connections to one server, for each service client and each client that was made "
-    "from an address. Default: 1000.",
+    "from an address. Default: 1000 while they are soon free again, else as many as the process may open.",
     "LOOPS_BASE_MODEL": "The base model that the example programs train; ``loops run`` sets it. Default: "
     "``Qwen/Qwen3-8B``.",
     "LOOPS_BASE_URL": "Address of the control plane for a `ServiceClient` that is given none. Default: "
