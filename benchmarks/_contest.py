@@ -67,7 +67,8 @@ class Goal:
 
     @property
     def name(self) -> str:
-        return self.figure if self.against is None else f"{self.figure} {self.of}/{self.against}"
+        ratio = self.figure if self.against is None else f"{self.figure} {self.of}/{self.against}"
+        return f"{ratio} ({', '.join(self.cases)})" if self.cases else ratio
 
     def text(self) -> str:
         return f"{'>=' if self.at_least else '<='} {self.limit:g}"

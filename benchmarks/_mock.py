@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+import numpy as np
 import orjson
 
 MODEL = "mock/model"
@@ -40,7 +41,7 @@ class Mock:
     Attributes:
         delay: seconds an operation, or a completion, takes.
         held: operations do not begin before ``POST /release``.
-        datums, length: of the result of a pass, one array of log-probabilities per datum.
+        datums, length, arrays: of the result of a pass: so many arrays per datum, log-probabilities first.
         prompt, tokens: of a completion.
         tls: with a certificate made for the occasion, to which `SSL_CERT_FILE` of this process and its children points.
     """
@@ -49,6 +50,7 @@ class Mock:
     held: bool = False
     datums: int = 1
     length: int = 16
+    arrays: int = 1
     prompt: int = 16
     tokens: int = 64
     tls: bool = False
@@ -112,12 +114,18 @@ def _completion(prompt: int, tokens: int) -> bytes:
     return orjson.dumps({**reply, "usage": usage})
 
 
-def _passed(datums: int, length: int) -> bytes:
+def _passed(datums: int, length: int, arrays: int) -> bytes:
     """All of a result but the time at which it was finished, which takes the place of the last metric."""
-    logprobs = {"data": [-0.25 - place % 97 / 128 for place in range(length)], "dtype": "float32", "shape": [length]}
-    outputs = [{"logprobs": logprobs}] * datums
+    numbers = np.random.default_rng(0)
+
+    def output() -> dict[str, object]:
+        names = ["logprobs", *(f"extra_{number}" for number in range(1, arrays))]
+        values = {name: -numbers.exponential(size=length).astype(np.float32) for name in names}
+        return {name: {"data": data, "dtype": "float32", "shape": [length]} for name, data in values.items()}
+
+    outputs = [output() for _ in range(datums)]
     result = {"loss": 1.5, "loss_fn_outputs": outputs, "loss_fn_output_type": "x", "metrics": {"loss:sum": 1.5}}
-    return orjson.dumps({"status": "done", "result": result})
+    return orjson.dumps({"status": "done", "result": result}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 _STEPPED = b'{"status":"done","result":{"metrics":{"step":1.0,"learning_rate":0.001,"lr":0.001,"grad_norm":1.0}}}'
@@ -134,7 +142,7 @@ class Server:
         self.models = _answer(orjson.dumps({"object": "list", "data": [{"id": MODEL, "max_model_len": 1 << 20}]}))
         self.completion = _answer(_completion(mock.prompt, mock.tokens))
         self.results = {"optim_step": _STEPPED}
-        self.passed = _passed(mock.datums, mock.length)
+        self.passed = _passed(mock.datums, mock.length, mock.arrays)
         self.kinds: list[str] = []  # of the operations, whose ids are their places
         self.released_at: float | None = None if mock.held else 0.0
         self.finish_at: list[float] = []

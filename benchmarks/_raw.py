@@ -47,6 +47,14 @@ def logprobs(result: Any) -> list[Any]:
     ]
 
 
+def arrays(result: Any) -> list[dict[str, Any]]:
+    """All of them by name, for each datum."""
+    return [
+        {name: np.array(one["data"], one["dtype"]).reshape(one["shape"]) for name, one in output.items()}
+        for output in result["loss_fn_outputs"]
+    ]
+
+
 async def sample(opened: aiohttp.ClientSession, url: str, body: Any) -> tuple[list[int], list[float]]:
     """Tokens and log-probabilities of a completion."""
     data = orjson.dumps(body)

@@ -15,6 +15,7 @@ from loops_sdk._net.transport import Response, Transport
 from loops_sdk._wire import codec
 from loops_sdk._wire.endpoints import Endpoint
 from loops_sdk._wire.failures import error_from_response
+from loops_sdk._wire.forms import Body
 from loops_sdk._wire.retrying import Backoff, Budget, Wait, decide
 from loops_sdk.errors import ConnectionFailedError, LoopsError
 from loops_sdk.instrumentation import Emit, RequestRetried
@@ -57,7 +58,7 @@ class Caller:
         url: str,
         *,
         patience: Patience = READS,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> T:
@@ -81,7 +82,7 @@ class Caller:
         url: str,
         *,
         patience: Patience = READS,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> Response:
@@ -113,7 +114,7 @@ class Caller:
         self,
         endpoint: Endpoint[T],
         url: str,
-        body: bytes | None,
+        body: bytes | Body | None,
         headers: Mapping[str, str] | None,
         params: Mapping[str, str] | None,
         timeout: float,

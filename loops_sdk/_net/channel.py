@@ -24,6 +24,7 @@ from loops_sdk._net.poller import Poller
 from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
 from loops_sdk._wire.endpoints import HEALTH, Endpoint
+from loops_sdk._wire.forms import NOTHING, Body, Offer, encode_large
 from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
 from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
 from loops_sdk.types._checks import shown
@@ -127,6 +128,7 @@ class Channel:
         self._poller = poller
         self._patience = Patience(total=timeout, each=max(_SHORTEST, timeout / 4))
         self._source = poller.source(url, timeout)
+        self._offer = NOTHING
         self._turns: deque[Turn] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._sending = False
@@ -262,12 +264,11 @@ class Channel:
     async def _send(self, submission: _Submission[T]) -> OperationFuture[T]:
         endpoint = submission.endpoint
         url = endpoint.url(self.url)
-        if submission.size > _LARGE:
-            body = await asyncio.to_thread(codec.encode, submission.body)
-        else:
-            body = codec.encode(submission.body)
+        body = await self._encoded(submission)
         headers = {idempotency.HEADER: submission.key}
         answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
+        self._offer = Offer.of(answer.headers)
+        self._source.headers = self._offer.accepting
         try:
             operation_id = self._new_id(codec.decode(answer.body, Accepted).operation_id)
         except LoopsError as error:
@@ -276,6 +277,11 @@ class Channel:
         elapsed = time.monotonic() - submission.called_at
         self._caller.emit(OperationSubmitted(endpoint.name, operation_id, submission.key, url, elapsed))
         return self._accepted(endpoint, operation_id, submission.key, submission.on_result)
+
+    async def _encoded(self, submission: _Submission[T]) -> bytes | Body:
+        if submission.size <= _LARGE:
+            return codec.encode(submission.body)
+        return await asyncio.to_thread(encode_large, submission.body, self._offer, size=submission.size)
 
     def _new_id(self, operation_id: str) -> str:
         """The id of an operation, if it can be asked for, and nothing else is asked for under it."""

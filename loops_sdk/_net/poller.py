@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, TypeVar
 
@@ -42,7 +42,11 @@ _LARGE = 256 * 1024
 
 
 class Source:
-    """The operations of one trainer that wait for their results."""
+    """The operations of one trainer that wait for their results.
+
+    Attributes:
+        headers: of every question, beside what all requests carry.
+    """
 
     def __init__(self, url: str, timeout: float) -> None:
         self.url = url
@@ -51,6 +55,7 @@ class Source:
         self.trouble: LoopsError | None = None
         self.shutdowns = 0
         self.closed = False
+        self.headers: Mapping[str, str] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.polls: dict[str, asyncio.Task[None]] = {}
         self._places = count()
@@ -151,7 +156,9 @@ class Poller:
     async def _ask(self, source: Source, record: Record[Any]) -> tuple[Retrieval, Any]:
         url = RETRIEVE.url(source.url, operation_id=record.operation_id)
         try:
-            response = await self._transport.request("GET", url, timeout=POLL_TIMEOUT, most=RETRIEVE.most)
+            response = await self._transport.request(
+                "GET", url, headers=source.headers, timeout=POLL_TIMEOUT, most=RETRIEVE.most
+            )
         except RequestTimeoutError:
             return Running(), None  # a poll that times out says nothing about the operation
         except LoopsError as error:

@@ -22,6 +22,7 @@ from loops_sdk._net.addresses import may_name, origin, proxy_for
 from loops_sdk._net.deadlines import Deadlines
 from loops_sdk._net.gate import Gate, most_connections
 from loops_sdk._wire.failures import request_id
+from loops_sdk._wire.forms import Body
 from loops_sdk.errors import (
     ClientClosedError,
     ConnectionFailedError,
@@ -124,7 +125,7 @@ class Transport:
         method: str,
         url: str,
         *,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         timeout: float,
@@ -147,7 +148,7 @@ class Transport:
             session.request,
             method,
             url,
-            data=_pieces(body) if body is not None and len(body) > _PIECE else body,
+            data=_sent(body),
             headers={**self._headers(place, body), **(headers or {})},
             params=params,
             proxy=self._trusted.get(place),
@@ -253,13 +254,15 @@ class Transport:
             self._gates[place] = gate
         return gate
 
-    def _headers(self, place: str, body: bytes | None) -> dict[str, str]:
+    def _headers(self, place: str, body: bytes | Body | None) -> dict[str, str]:
         headers = {"User-Agent": _USER_AGENT}
         if self._api_key and place in self._trusted:
             headers["Authorization"] = f"Bearer {self._api_key}"
         if body is not None:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(len(body))
+        if isinstance(body, Body):
+            headers |= body.headers
         return headers
 
     def _hidden(self, text: str) -> str:
@@ -342,11 +345,17 @@ def _failed(code: str, url: str, cause: str) -> ConnectionFailedError:
     return ConnectionFailedError(f"{_MEANING[code].format(place=origin(url))}: {cause}", code=code, url=url)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
+def _sent(body: bytes | Body | None) -> bytes | AsyncIterator[memoryview] | None:
+    """What aiohttp is given; made anew for every attempt."""
+    return _pieces(body) if isinstance(body, Body) or (body is not None and len(body) > _PIECE) else body
+
+
+async def _pieces(body: bytes | Body) -> AsyncIterator[memoryview]:
     """A large body in pieces, so that other tasks run while it is sent."""
-    view = memoryview(body)
-    for start in range(0, len(view), _PIECE):
-        yield view[start : start + _PIECE]
+    for part in body.parts if isinstance(body, Body) else (body,):
+        view = memoryview(part)
+        for start in range(0, len(view), _PIECE):
+            yield view[start : start + _PIECE]
 
 
 async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:

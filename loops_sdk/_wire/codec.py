@@ -1,13 +1,12 @@
-"""Values to JSON bytes and back: one cattrs converter, with a short cut for arrays of tokens and numbers.
+"""Values to bytes and back: one cattrs converter, with a short cut for arrays of tokens and numbers.
 
-Arrays go out through orjson as they are and come in as one numpy call per tensor. Fields that are not known are
-ignored in replies; the servers read requests with `decode_request`, which refuses them, so that a misspelt parameter
-is heard of.
+Arrays go out as they are and come in as one numpy call per tensor; in which form is not decided here. Fields that are
+not known are ignored in replies; the servers read requests with `decode_request`, which refuses them, so that a
+misspelt parameter is heard of.
 """
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,10 +15,11 @@ from typing import Any, TypeVar, cast
 
 import attrs
 import cattrs
-import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from loops_sdk._wire import bodies
+from loops_sdk._wire.json_text import dumps, loads, loads_with_arrays
+from loops_sdk._wire.packing import is_packed, unpack
 from loops_sdk.errors import InvalidInputError, ProtocolError
 from loops_sdk.types import (
     EncodedTextChunk,
@@ -32,72 +32,39 @@ from loops_sdk.types._checks import shown
 
 T = TypeVar("T")
 
-#: Lists and objects within one another; more than any message has, fewer than make `repr` or `pickle` of them fail.
-_DEEPEST = 256
-_CONTAINERS = frozenset({dict, list})
 _MOST_TEXT = 2000
 
-__all__ = ["decode", "decode_request", "dumps", "encode", "from_dict", "loads", "structure", "to_dict"]
+__all__ = [
+    "decode",
+    "decode_request",
+    "dumps",
+    "encode",
+    "from_dict",
+    "loads",
+    "message",
+    "plain",
+    "structure",
+    "to_dict",
+]
 
 
-def dumps(value: Any) -> bytes:
-    """JSON of plain data; numpy arrays are lists, NaN and infinities are null.
-
-    Raises:
-        InvalidInputError: something that JSON cannot say.
-    """
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
-        raise InvalidInputError(f"expected plain data (dicts, lists, text, numbers): {error}") from None
-
-
-def loads(body: bytes) -> Any:
-    """Plain data of JSON. Accepts the bare NaN and Infinity that some servers write.
-
-    Raises:
-        ProtocolError: not JSON, text that is not Unicode, or lists and objects nested more than 256 deep.
-    """
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as strict:
-        try:
-            data = _loads_leniently(body)
-        except (ValueError, RecursionError):
-            raise ProtocolError(f"expected JSON, got {_brief(body)} ({strict})") from None
-    if body.count(b"[") + body.count(b"{") > _DEEPEST:  # else it cannot be deeper
-        _require_shallow(data)
-    return data
-
-
-def _loads_leniently(body: bytes) -> Any:
-    data = json.loads(body)
-    if b"\\u" in body:  # half of a surrogate pair, which nobody could print or send on, is not let in
-        json.dumps(data, ensure_ascii=False).encode()
-    return data
-
-
-def _require_shallow(data: Any) -> None:
-    level = [data]
-    for _ in range(_DEEPEST + 1):
-        level = [inner for outer in level for inner in _containers_in(outer)]
-        if not level:
-            return
-    raise ProtocolError(f"expected JSON nested at most {_DEEPEST} deep, got more")
-
-
-def _containers_in(value: Any) -> list[Any]:
-    if type(value) not in _CONTAINERS:
-        return []
-    values = value.values() if isinstance(value, dict) else value
-    if _CONTAINERS.isdisjoint(map(type, values)):  # a list of numbers, most likely, and a long one
-        return []
-    return [inner for inner in values if type(inner) in _CONTAINERS]
+def plain(value: Any) -> Any:
+    """Dicts, lists, strings, numbers and numpy arrays with the content of a value of the API or of a request body."""
+    return _replies().unstructure(value)
 
 
 def encode(value: Any) -> bytes:
     """JSON of a value of the API or of a request body."""
-    return dumps(_replies().unstructure(value))
+    return dumps(plain(value))
+
+
+def message(body: bytes) -> Any:
+    """Plain data of a message of the trainer in either form, with numpy arrays where it holds numbers in bulk.
+
+    Raises:
+        ProtocolError: neither JSON nor the binary form.
+    """
+    return unpack(body) if is_packed(body) else loads_with_arrays(body)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -124,7 +91,7 @@ def decode_request(body: bytes, kind: type[T]) -> T:
         InvalidInputError: not JSON, not of this shape, or a field that is not known; the message names the field.
     """
     try:
-        data = loads(body) if body else {}
+        data = message(body) if body else {}
     except ProtocolError as error:
         raise InvalidInputError(f"body: {error.message}") from None
     return _structure_strictly(data, kind)
@@ -177,11 +144,6 @@ def _explain_one(error: BaseException, kind: type | None) -> str:
         return f"unknown field {', '.join(sorted(error.extra_fields))}"
     name = "an object" if kind is None else getattr(kind, "__name__", str(kind))
     return f"expected {name} ({error})"
-
-
-def _brief(body: bytes) -> str:
-    text = body[:80].decode("utf-8", "replace")
-    return repr(text) + (f"... ({len(body)} bytes)" if len(body) > 80 else "")
 
 
 # ---------------------------------------------------------------- hooks

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from loops_sdk._wire.codec import loads
+from loops_sdk._wire.codec import message
 from loops_sdk._wire.failures import error_from_response, remote_error
 from loops_sdk._wire.retrying import is_transient
 from loops_sdk.errors import LoopsError, ProtocolError, UnknownRequestError
@@ -49,7 +49,7 @@ def read_retrieval(status: int, headers: Mapping[str, str], body: bytes, *, now:
     if not 200 <= status < 300:
         return _refused(status, headers, body, now)
     try:
-        reply = loads(body)
+        reply = message(body)
     except ProtocolError as error:
         return Trouble(error)  # a truncated or garbled answer says nothing about the operation
     if not isinstance(reply, dict):

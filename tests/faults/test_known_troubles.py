@@ -174,14 +174,14 @@ async def test_encoding_a_huge_batch_froze_the_event_loop(behind: Rig, monkeypat
     from loops_sdk._wire import codec
 
     threads: list[threading.Thread] = []
-    encode = codec.encode
+    plain = codec.plain
 
-    def noting(value: Any) -> bytes:
+    def noting(value: Any) -> Any:
         threads.append(threading.current_thread())
-        return encode(value)
+        return plain(value)
 
     async with behind() as one:
-        monkeypatch.setattr(codec, "encode", noting)
+        monkeypatch.setattr(codec, "plain", noting)
         long = [1] * 60_000
         with pytest.raises(LoopsError, match="tokens"):  # the double takes 64; it is encoded all the same
             await one.client.forward_backward_async([Datum(long, {"target_tokens": long})])

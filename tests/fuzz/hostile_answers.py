@@ -7,7 +7,10 @@ import zlib
 from typing import Any, Literal
 
 from hostile_json import JSON, KEY, mutated, written
+from hostile_packing import packed
 from hypothesis import strategies as st
+
+from loops_sdk._wire.packing import MEDIA_TYPE
 
 #: What becomes of the connection after the answer.
 Ending = Literal["keep", "close", "reset", "hang"]
@@ -51,6 +54,8 @@ def _headers() -> st.SearchStrategy[bytes]:
         line(b"X-Request-Id", b"r1", b"for " + KEY.encode(), b"\xff", b"r" * 7000),
         line(b"Location", b"http://[::1", b"/", b"//evil.example/", b"\xff", b""),
         line(b"Set-Cookie", b"a=b", b"\xff=;;;=", b"a=" + b"c" * 5000),
+        line(b"Accept", MEDIA_TYPE.encode(), b"*/*", b";q=0", b",,"),
+        line(b"Accept-Encoding", b"zstd", b"*", b";"),
         line(b"Connection", b"close", b"keep-alive", b"upgrade"),
         line(b"Content-Type", b"application/json; charset=utf-16", b"text/html", b";;;", b"a/b; charset=nonsense"),
         st.tuples(st.sampled_from(_NAMES), st.binary(max_size=20)).map(b": ".join),
@@ -73,8 +78,10 @@ _COMPLAINTS = st.one_of(
 @st.composite
 def answers(draw: st.DrawFn, good: Any) -> Answer:
     """A hostile answer to a request whose honest answer is `good`."""
-    kind = draw(st.sampled_from(["mutated"] * 6 + ["good", "complaint", "complaint", "complaint", "json", "bytes"]))
-    if kind == "mutated":
+    kind = draw(st.sampled_from(["mutated"] * 6 + ["complaint"] * 3 + ["binary", "good", "json", "bytes"]))
+    if kind == "binary":
+        body, statuses = draw(packed(good)), st.sampled_from([b"200", b"202"])
+    elif kind == "mutated":
         body, statuses = written(draw(mutated(good))), st.sampled_from([b"200", b"202"])
     elif kind == "good":
         body, statuses = written(good), STATUSES

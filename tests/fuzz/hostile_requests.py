@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hostile_json import JSON, mutated, written
+from hostile_packing import packed
 from hypothesis import strategies as st
 
 KEY = "the-key-of-the-servers-under-attack"
@@ -155,7 +156,7 @@ def _bodies(path: str) -> st.SearchStrategy[bytes]:
     if own is None:
         return noise
     changed = mutated(own).map(written)
-    return st.one_of(changed, changed, changed, st.just(written(own)), noise)
+    return st.one_of(changed, changed, changed, packed(own), st.just(written(own)), noise)
 
 
 def _assembled(method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes, keyed: bool) -> Request:

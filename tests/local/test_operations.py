@@ -17,7 +17,7 @@ from loops_sdk.errors import (
     OverloadedError,
     ServerShutdownError,
 )
-from loops_sdk.local.operations import Bounds, Operations
+from loops_sdk.local.operations import Bounds, Operations, success
 
 Make = Callable[..., Operations]
 
@@ -52,7 +52,7 @@ async def test_operations_run_one_at_a_time_in_the_order_of_submission(make: Mak
         def run() -> bytes:
             threads.add(threading.get_ident())
             seen.append(number)
-            return str(number).encode()
+            return success(number)
 
         return run
 
@@ -69,7 +69,7 @@ async def test_the_same_key_is_the_same_operation(make: Make) -> None:
 
     def work() -> bytes:
         runs.append(1)
-        return b"1"
+        return success(1)
 
     first = operations.submit("op", "key", b"body", work)
     await done(operations, first)
@@ -87,7 +87,7 @@ async def test_a_failure_is_kept_with_its_class(make: Make) -> None:
 
     reply = await done(operations, operations.submit("optim_step", None, b"", fail))
     assert reply == {"status": "error", "error": {"message": "no gradient"}, "error_class": "RuntimeError"}
-    assert (await done(operations, operations.submit("op", None, b"", lambda: b"2")))["result"] == 2
+    assert (await done(operations, operations.submit("op", None, b"", lambda: success(2))))["result"] == 2
 
 
 async def test_waiting_ends_after_a_while_and_finds_the_result_the_moment_it_is_there(make: Make) -> None:
@@ -96,7 +96,7 @@ async def test_waiting_ends_after_a_while_and_finds_the_result_the_moment_it_is_
 
     def work() -> bytes:
         gate.wait(10)
-        return b"3"
+        return success(3)
 
     operation_id = operations.submit("op", None, b"", work)
     assert await operations.retrieve(operation_id) is None
@@ -110,7 +110,7 @@ async def test_waiting_ends_after_a_while_and_finds_the_result_the_moment_it_is_
 async def test_a_cancelled_wait_is_nobodys_loss(make: Make) -> None:
     operations = make()
     gate = threading.Event()
-    operation_id = operations.submit("op", None, b"", lambda: b"4" if gate.wait(10) else b"")
+    operation_id = operations.submit("op", None, b"", lambda: success(4) if gate.wait(10) else b"")
     waiting = asyncio.create_task(operations.retrieve(operation_id))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -123,19 +123,19 @@ async def test_a_cancelled_wait_is_nobodys_loss(make: Make) -> None:
 @pytest.mark.parametrize("bounds", [Bounds(results=2), Bounds(result_bytes=70)])
 async def test_the_oldest_results_are_dropped_and_their_keys_are_not_used_again(make: Make, bounds: Bounds) -> None:
     operations = make(bounds=bounds)
-    ids = [operations.submit("op", f"key-{number}", b"", lambda: b"5") for number in range(3)]
+    ids = [operations.submit("op", f"key-{number}", b"", lambda: success(5)) for number in range(3)]
     await done(operations, ids[-1])
     with pytest.raises(NotFoundError, match="dropped"):
         await operations.retrieve(ids[0])
     assert (await done(operations, ids[1]))["result"] == 5
     with pytest.raises(BadRequestError, match="not done again") as refused:
-        operations.submit("op", "key-0", b"", lambda: b"5")
+        operations.submit("op", "key-0", b"", lambda: success(5))
     assert refused.value.status == 409
 
 
 async def test_results_age(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     operations = make(bounds=Bounds(result_age=60))
-    operation_id = operations.submit("op", None, b"", lambda: b"6")
+    operation_id = operations.submit("op", None, b"", lambda: success(6))
     await done(operations, operation_id)
     now = asyncio.get_running_loop().time()
     monkeypatch.setattr("loops_sdk.local.operations.queue.time.monotonic", lambda: now + 61)
@@ -146,8 +146,8 @@ async def test_results_age(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_dropped_keys_are_bounded_too(make: Make) -> None:
     operations = make(bounds=Bounds(results=1, keys=1))
     for number in range(4):
-        await done(operations, operations.submit("op", f"key-{number}", b"", lambda: b"7"))
-    assert operations.submit("op", "key-0", b"", lambda: b"7")
+        await done(operations, operations.submit("op", f"key-{number}", b"", lambda: success(7)))
+    assert operations.submit("op", "key-0", b"", lambda: success(7))
     assert len(operations._records._dropped) == len(operations._records._dropped_ids) == 1
 
 
@@ -159,7 +159,7 @@ async def test_too_much_work_is_refused_for_now(make: Make, bounds: Bounds) -> N
     def work() -> bytes:
         started.set()
         gate.wait(10)
-        return b"8"
+        return success(8)
 
     operations.submit("op", None, b"", work, body=b"0" * 10)
     assert await asyncio.to_thread(started.wait, 10)
@@ -186,7 +186,7 @@ async def test_closing_wakes_who_waits_and_accepts_no_more() -> None:
     def work() -> bytes:
         started.set()
         gate.wait(10)
-        return b"9"
+        return success(9)
 
     running = operations.submit("op", None, b"", work)
     behind = operations.submit("op", None, b"", work)

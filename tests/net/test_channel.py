@@ -59,13 +59,13 @@ async def test_small_bodies_do_not_overtake_large_ones(channel: Channel, trainer
 
 async def test_the_loop_turns_while_a_large_body_is_encoded(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[bool] = []
-    encode = codec.encode
+    plain = codec.plain
 
-    def watched(value: Any) -> bytes:
+    def watched(value: Any) -> Any:
         threads.append(threading.current_thread() is threading.main_thread())
-        return encode(value)
+        return plain(value)
 
-    monkeypatch.setattr(codec, "encode", watched)
+    monkeypatch.setattr(codec, "plain", watched)
     batch = [Datum(np.zeros(40_000, dtype=np.int64))]
     await channel.submit(FORWARD_BACKWARD, ForwardBackwardBody(batch), size=40_000)
     await submit(channel)

@@ -1,16 +1,21 @@
-"""What comes of an operation: the reply about it as JSON, whether it was done or failed."""
+"""What comes of an operation: the reply about it, whether it was done or failed.
+
+A success is told as JSON, or in the binary form where the request came in that; a failure always as JSON.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
-from loops_sdk._wire.codec import dumps
+from loops_sdk._wire.codec import dumps, plain
+from loops_sdk._wire.packing import is_packed, pack, unpack
 from loops_sdk.errors import LoopsError
 
-__all__ = ["Outcome", "failure", "is_failure", "outcome_of"]
+__all__ = ["Outcome", "failure", "in_json", "is_failure", "outcome_of", "success"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +33,23 @@ class Outcome:
 
 
 def outcome_of(name: str, work: Callable[[], bytes]) -> Outcome:
-    """Do the work of the operation `name`. It never raises: an exception is an outcome, too."""
+    """Do the work of the operation `name`, which gives the reply. It never raises: an exception is an outcome, too."""
     try:
-        return Outcome(b'{"status":"done","result":%b}' % work())
+        return Outcome(work())
     except Exception as error:
         _log.warning("%s failed: %s: %s", name, type(error).__name__, error, exc_info=_unexpected(error))
         return failure(type(error).__name__, error.message if isinstance(error, LoopsError) else str(error))
+
+
+def success(result: Any, *, packed: bool = False) -> bytes:
+    """The reply about an operation that was done, with its result, a value of the API."""
+    reply = {"status": "done", "result": plain(result)}
+    return pack(reply) if packed else dumps(reply)
+
+
+def in_json(reply: bytes) -> bytes:
+    """The same reply for who reads nothing but JSON."""
+    return dumps(unpack(reply)) if is_packed(reply) else reply
 
 
 def failure(kind: str, message: str) -> Outcome:

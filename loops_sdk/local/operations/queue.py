@@ -138,7 +138,7 @@ class Operations:
             name: for logs and `running`.
             key: the client's idempotency key, if it sent one.
             fingerprint: what the key stands for.
-            work: does the operation in the worker and returns its result as JSON.
+            work: does the operation in the worker and returns the reply about its success.
             body: the request, from which `work` can be made again after a crash.
 
         Raises:
@@ -189,7 +189,7 @@ class Operations:
             raise OverloadedError(text, status=429, retry_after=1.0)
 
     async def retrieve(self, operation_id: str) -> bytes | None:
-        """The reply about an operation as JSON; `None` when it is still not finished after `hold` seconds.
+        """The reply about an operation; `None` when it is still not finished after `hold` seconds.
 
         Raises:
             NotFoundError: no such operation, or its result has been dropped.

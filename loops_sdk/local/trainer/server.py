@@ -20,19 +20,23 @@ from loops_sdk._wire import endpoints
 from loops_sdk._wire.bodies import Accepted, OperationsReply
 from loops_sdk._wire.codec import dumps, encode
 from loops_sdk._wire.endpoints import Endpoint
+from loops_sdk._wire.forms import Offer
 from loops_sdk._wire.idempotency import HEADER, fingerprint
+from loops_sdk._wire.packing import MEDIA_TYPE, is_packed
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError, ServerShutdownError
 from loops_sdk.local.engine import AdapterConfig, TrainingEngine
-from loops_sdk.local.operations import Bounds, Done, Operations, State
+from loops_sdk.local.operations import Bounds, Done, Operations, State, in_json, success
 from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_body
 from loops_sdk.local.storage import RunRecord, Storage
 from loops_sdk.local.trainer.durability import LASTING, Durability
-from loops_sdk.local.trainer.plans import Plans
+from loops_sdk.local.trainer.plans import Plans, Work
 from loops_sdk.types import CheckpointPath
 
 __all__ = ["Trainer"]
 
 _KEY = re.compile(r"[!-~]{1,255}")
+#: Not zstd: on the way from one process of a machine to another it costs more than it saves.
+_OFFER = {"Accept": f"application/json, {MEDIA_TYPE}"}
 
 
 class Trainer:
@@ -159,7 +163,7 @@ class Trainer:
         body = await read_body(request)
         self._require_open(self._up)
         admitted = asyncio.get_running_loop().run_in_executor(self._admission, self._admit, endpoint, key, body)
-        return json_reply(encode(Accepted(await admitted)), status=202)
+        return json_reply(encode(Accepted(await admitted)), status=202, headers=_OFFER)
 
     def _admit(self, endpoint: Endpoint[Any], key: str | None, body: bytes) -> str:
         """Decode, check and queue one request: in the admission thread, so never two at a time."""
@@ -167,20 +171,26 @@ class Trainer:
         if (known := self._operations.known(key, mark)) is not None:  # whatever has become of what it named
             return known
         work = self._opened().plan(endpoint.name, body)
-        return self._operations.submit(endpoint.name, key, mark, lambda: encode(work()), body=body)
+        return self._operations.submit(endpoint.name, key, mark, _replying(work, body), body=body)
 
     def _redo(self, name: str, body: bytes) -> Callable[[], bytes]:
         """The work of an operation that was accepted by an earlier process. What it names may be gone by now, so it is
         looked at in its turn.
         """
-        return lambda: encode(self._opened().plan(name, body)())
+        return _replying(lambda: self._opened().plan(name, body)(), body)
 
     # ------------------------------------------------------------ reads
 
     async def _retrieve(self, request: web.Request) -> web.Response:
         await self._reached(self._attached)  # until then nobody knows which operations there are
         reply = await self._operations.retrieve(request.match_info["operation_id"])
-        return json_reply(reply if reply is not None else b'{"status":"running"}')
+        if reply is None:
+            return json_reply(b'{"status":"running"}')
+        if not is_packed(reply):
+            return json_reply(reply)
+        if Offer.of(request.headers).packed:
+            return web.Response(body=reply, content_type=MEDIA_TYPE)
+        return json_reply(await asyncio.to_thread(in_json, reply))
 
     async def _list(self, request: web.Request) -> web.Response:
         query(request)
@@ -233,6 +243,11 @@ class Trainer:
     def _opened(self) -> Plans:
         assert self._plans is not None  # `open` was called: nothing asks before
         return self._plans
+
+
+def _replying(work: Work, body: bytes) -> Callable[[], bytes]:
+    """The work with the reply about its success, in the form in which the request came: who sent it reads that, too."""
+    return lambda: success(work(), packed=is_packed(body))
 
 
 def _start_from(plans: Plans, path: CheckpointPath) -> None:
