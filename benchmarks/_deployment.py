@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,12 @@ from loops_sdk import ServiceClient
 
 #: The folder of the default model, for who loads it without us.
 TINY = Path(loops_sdk.__file__).parent / "local" / "engine" / "tiny" / "weights"
+
+#: Its linear layers.
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
+
+# One thread in every process: with more, whoever else uses the machine decides who wins.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @contextmanager
@@ -43,3 +51,15 @@ def service(address: str) -> ServiceClient:
     """A client of what `serving` started."""
     base_url, api_key = address.split()
     return ServiceClient(base_url=base_url, api_key=api_key)
+
+
+@contextmanager
+def tireless() -> Iterator[str]:
+    """A folder with a copy of the default model that ends no text of itself, so that all are as long as asked for."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        shutil.copytree(TINY, folder, dirs_exist_ok=True)
+        for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+            settings = json.loads((file := Path(folder, name)).read_text())
+            ends = {"eos_token": settings.get("pad_token"), "eos_token_id": settings.get("pad_token_id")}
+            file.write_text(json.dumps(settings | {key: value for key, value in ends.items() if value is not None}))
+        yield folder

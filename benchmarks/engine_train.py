@@ -1,9 +1,9 @@
 """Training tokens per second: the embedded deployment through HTTP against a bare torch + peft loop of the same math.
 
 `ours` trains through client, wire and a trainer that keeps every step on the disk, `hasty` through one that does not
-(`--no-durable`). `raw` is a loop around transformers and peft that pads the batch to its longest sequence. Both use
-all cores. In the case `vocabulary` only the loss is computed, on 2,048 positions and 150,000 token ids of which every
-other position is needed, and what counts is the memory that it takes beyond its inputs and gradients.
+(`--no-durable`). `raw` is a loop around transformers and peft that pads the batch to its longest sequence. Everybody has
+one thread, or OMP_NUM_THREADS. In the case `vocabulary` only the loss is computed, over 2,048 positions of which every
+other one is needed and 150,000 token ids; what counts is the memory that it takes beyond its inputs and gradients.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from _contest import Contest, Contestant, Figures, Goal, Meter, Setting
-from _deployment import TINY, service, serving
+from _deployment import TARGETS, TINY, service, serving
 
 from loops_sdk import AdamParams, Datum, ModelInput, TrainingClient
 
@@ -104,8 +104,7 @@ def adapted() -> Any:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(TINY, dtype="float32")
-    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
-    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=32, target_modules=names, task_type="CAUSAL_LM"))
+    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM"))
 
 
 def head(setting: Setting) -> tuple[Any, Any, Any]:
