@@ -1,7 +1,7 @@
 """Training tokens per second: the embedded deployment through HTTP against a bare torch + peft loop of the same math.
 
 `ours` trains through client, wire and a trainer that keeps every step on the disk, `hasty` through one that does not
-(`--no-durable`). `raw` is a loop around transformers and peft that pads the batch to its longest sequence. Everybody has
+(`--no-durable`). `raw` is a loop around transformers and peft that pads the batch to its longest sequence. All have
 one thread, or OMP_NUM_THREADS. In the case `vocabulary` only the loss is computed, over 2,048 positions of which every
 other one is needed and 150,000 token ids; what counts is the memory that it takes beyond its inputs and gradients.
 """
