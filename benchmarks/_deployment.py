@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @contextmanager
 def serving(*options: str, **environment: str) -> Iterator[str]:
-    """Serve until the block ends; gives address and key, as `service` takes them."""
+    """Serve until the block ends; gives address, key and process, as `service` and `cpu_s` take them."""
     with TemporaryDirectory(prefix="bench-") as folder:
         command = [sys.executable, "-m", "loops_sdk", "serve", "--data-dir", folder, *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment) as server:
@@ -41,7 +41,7 @@ def serving(*options: str, **environment: str) -> Iterator[str]:
                     if not line:
                         raise SystemExit(f"loops serve ended with {server.wait()}")
                 values = dict(re.findall(r"export (\w+)=(\S+)", said))
-                yield f"{values['LOOPS_BASE_URL']} {values['BASETEN_API_KEY']}"
+                yield f"{values['LOOPS_BASE_URL']} {values['BASETEN_API_KEY']} {server.pid}"
             finally:
                 server.send_signal(signal.SIGINT)
                 server.wait(timeout=30)
@@ -49,8 +49,21 @@ def serving(*options: str, **environment: str) -> Iterator[str]:
 
 def service(address: str) -> ServiceClient:
     """A client of what `serving` started."""
-    base_url, api_key = address.split()
+    base_url, api_key, _ = address.split()
     return ServiceClient(base_url=base_url, api_key=api_key)
+
+
+def cpu_s(address: str) -> float:
+    """CPU time of all processes of a deployment so far, as Linux counts it."""
+    parents, ticks = {}, {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            fields = file.read_text().rpartition(")")[2].split()
+            parents[int(file.parent.name)], ticks[int(file.parent.name)] = int(fields[1]), sum(map(int, fields[11:13]))
+    family = [int(address.split()[2])]
+    for process in family:
+        family += [child for child, parent in parents.items() if parent == process]
+    return sum(ticks[process] for process in family) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
