@@ -73,10 +73,11 @@ async def in_turn(training: TrainingClient, sampling: SamplingClient, steps: int
 
 async def side_by_side(training: TrainingClient, sampling: SamplingClient, steps: int) -> None:
     batch = await rollout(sampling, 0)
-    for step in range(steps):
-        following = asyncio.create_task(rollout(sampling, step + 1))
+    for step in range(1, steps):
+        following = asyncio.create_task(rollout(sampling, step))
         sampling = await learn(training, batch)
         batch = await following
+    await learn(training, batch)
 
 
 # ------------------------------------------------------------ measured
