@@ -26,6 +26,7 @@ from loops_sdk.local.engine.torch_engine.files import (
     WEIGHTS_FILE,
     read_tensors,
     require_like,
+    write_json,
     write_tensors,
 )
 from loops_sdk.local.engine.torch_engine.heads import LowRank
@@ -95,7 +96,7 @@ class TrainedAdapter:
         """Write a PEFT folder."""
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(self.tensors, folder / WEIGHTS_FILE)
-        (folder / CONFIG_FILE).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n")
+        write_json(self.config, folder / CONFIG_FILE)
 
     def read(self, folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
         """Configuration and tensors of an adapter in a PEFT folder: of this rank, with whatever alpha, on any parts.

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save
+from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["CONFIG_FILE", "PREFIX", "WEIGHTS_FILE", "read_tensors", "require_like", "write_tensors"]
+__all__ = ["CONFIG_FILE", "PREFIX", "WEIGHTS_FILE", "read_tensors", "require_like", "write_json", "write_tensors"]
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 #: What PEFT puts before a module's path in the names of tensors.
 PREFIX = "base_model.model."
+#: What readers for torch expect to be told.
+_FORMAT = {"format": "pt"}
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as a safetensors file."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+    """Write tensors as a safetensors file, over what is there."""
+    _overwrite(
+        path, save({name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}, _FORMAT)
+    )
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a JSON file, unless it says the same already."""
+    data = json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+    if not path.exists() or path.read_bytes() != data:
+        _overwrite(path, data)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Write a file into the blocks that it has already: a state is saved at every step, and new ones cost more."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
+        file.write(data)
+        file.truncate()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

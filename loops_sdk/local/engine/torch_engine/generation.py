@@ -30,7 +30,7 @@ from loops_sdk.local.engine.torch_engine.served import BASE, ServedAdapter, read
 __all__ = ["TorchGenerationEngine"]
 
 #: Padded prompt tokens of one pass.
-_PREFILL_BUDGET = {"cpu": 4096, "cuda": 32768}
+_PREFILL_BUDGET = {"cpu": 1024, "cuda": 32768}
 
 Finished = list[tuple[int, Generation | Exception]]
 _Start = tuple[Job, list[Continuation]]

@@ -20,7 +20,7 @@ from loops_sdk.local.engine.torch_engine.heads import Head
 from loops_sdk.local.engine.torch_engine.linears import Linears
 from loops_sdk.local.engine.torch_engine.sources import quiet, resolve
 
-__all__ = ["BaseModel", "load"]
+__all__ = ["BaseModel", "load", "placement"]
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 #: Longest sequence for architectures whose configuration names none.
@@ -78,9 +78,9 @@ def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) ->
         ConnectionFailedError: a hub id that is not cached while the hub cannot be reached.
     """
     path = resolve(base_model, cache_dir)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device, dtype = placement()
     with quiet():
-        model: Any = _read(path, base_model, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        model: Any = _read(path, base_model, dtype)
     model.requires_grad_(False).eval().to(device)
     head = Head.of(model)
     _probe(model, head)
@@ -88,6 +88,15 @@ def load(base_model: str, *, cache_dir: Path, max_seq_len: int | None = None) ->
         _context(model.config, max_seq_len), model.get_input_embeddings().weight.shape[0], head.weight.shape[0]
     )
     return BaseModel(base_model, path, model, head, Linears.of(model), limits, _fingerprint(model))
+
+
+def placement() -> tuple[torch.device, torch.dtype]:
+    """Where a base model goes, and as what: bfloat16 on the GPU if there is one, else float32 on the CPU. Adapters are
+    float32 on both.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16
+    return torch.device("cpu"), torch.float32
 
 
 def _read(path: str, base_model: str, dtype: torch.dtype) -> Any:

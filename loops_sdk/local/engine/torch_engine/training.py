@@ -21,7 +21,7 @@ from loops_sdk.local.engine.results import Results
 from loops_sdk.local.engine.torch_engine.adamw import Moments, adamw_step, global_norm
 from loops_sdk.local.engine.torch_engine.adapters import TrainedAdapter
 from loops_sdk.local.engine.torch_engine.batching import plan
-from loops_sdk.local.engine.torch_engine.files import read_tensors, require_like, write_tensors
+from loops_sdk.local.engine.torch_engine.files import read_tensors, require_like, write_json, write_tensors
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 from loops_sdk.local.engine.torch_engine.scoring import Scorer
 from loops_sdk.types import AdamParams, Datum, ForwardBackwardOutput, OptimStepResponse
@@ -219,7 +219,7 @@ class TorchTrainingEngine:
         self._adapter.save(folder)
         write_tensors(self._moment_tensors(), folder / _MOMENTS_FILE)
         state = {"step": self.step, "base_model": self._base.name, "fingerprint": self._base.fingerprint}
-        (folder / _STATE_FILE).write_text(json.dumps(state) + "\n")
+        write_json(state, folder / _STATE_FILE)
 
     def _moment_tensors(self) -> dict[str, Tensor]:
         names, moments = list(self._adapter.tensors), self._moments

@@ -31,8 +31,8 @@ from transformers import (
 from loops_sdk.errors import ConnectionFailedError, InvalidInputError
 from loops_sdk.local.engine import GenerationRequest
 from loops_sdk.local.engine.torch_engine import load_generation_engine, load_training_engine
-from loops_sdk.local.engine.torch_engine.models import load
-from loops_sdk.types import Datum, SamplingParams
+from loops_sdk.local.engine.torch_engine.models import load, placement
+from loops_sdk.types import AdamParams, Datum, SamplingParams
 
 Folder = Callable[[str], str]
 
@@ -213,3 +213,44 @@ def test_the_shipped_model_loads(tmp_path: Path) -> None:
     engine = load_training_engine("loops/tiny", cache_dir=tmp_path)
     assert engine.base_model == "loops/tiny"
     assert Path(engine.tokenizer_path, "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("there_is_one", "expected"), [(True, ("cuda", torch.bfloat16)), (False, ("cpu", torch.float32))]
+)
+def test_a_gpu_is_used_when_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, there_is_one: bool, expected: tuple[str, torch.dtype]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there_is_one)
+    device, dtype = placement()
+    assert (device.type, dtype) == expected
+
+
+def test_on_a_bfloat16_base_the_adapter_trains_in_float32_and_the_sampler_agrees(
+    monkeypatch: pytest.MonkeyPatch, model_folder: Folder, tmp_path: Path
+) -> None:
+    """What a GPU would do, as far as a CPU can show it."""
+    monkeypatch.setattr(
+        "loops_sdk.local.engine.torch_engine.models.placement", lambda: (torch.device("cpu"), torch.bfloat16)
+    )
+    trainer = load_training_engine(model_folder("llama"), cache_dir=tmp_path)
+    tokens = list(range(10, 30))
+    losses = []
+    for _ in range(5):
+        losses.append(trainer.forward_backward([Datum(tokens)], "cross_entropy", None).loss)
+        trainer.optim_step(AdamParams(learning_rate=1e-2))
+    assert losses[-1] < losses[0]
+    assert trainer._base.model.dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in trainer._adapter.tensors.values()} == {torch.float32}
+    trainer.save_adapter(tmp_path / "adapter")
+
+    sampler = load_generation_engine(model_folder("llama"), cache_dir=tmp_path)
+    sampler.load_adapter("trained", tmp_path / "adapter")
+    sampler.add(GenerationRequest(tokens, SamplingParams(max_tokens=8), 1, "trained", 0))
+    done: list[Any] = []
+    while sampler.pending:
+        done += sampler.step()
+    ((_, result),) = done
+    whole = [*tokens, *result.tokens[0]]
+    of_trainer = trainer.forward([Datum(whole)], "cross_entropy", None).loss_fn_outputs[0]["logprobs"].tolist()
+    assert of_trainer[len(tokens) - 1 : -1] == pytest.approx(result.logprobs[0], abs=0.2)
