@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from _contest import Contest, Contestant, Figures, Goal, Setting
-from _deployment import TARGETS, service, serving, tireless
+from _deployment import TARGETS, cpu_s, service, serving, tireless
 
 from loops_sdk import ModelInput, SamplingClient, SamplingParams
 
@@ -33,8 +33,19 @@ def prompts() -> list[list[int]]:
     ]
 
 
-def speed(tokens: int, seconds: float) -> Figures:
-    return {"tokens_s": tokens / seconds, "wall_s": seconds}
+class Watch:
+    """What tokens cost since it was made: wall time, and CPU time of this process and of the deployment, if any."""
+
+    def __init__(self, address: str = "") -> None:
+        self._address = address
+        self._cpu, self._wall = self._spent(), time.perf_counter()
+
+    def _spent(self) -> float:
+        return time.process_time() + (cpu_s(self._address) if self._address else 0.0)
+
+    def figures(self, tokens: int) -> Figures:
+        wall, cpu = time.perf_counter() - self._wall, self._spent() - self._cpu
+        return {"tokens_s": tokens / wall, "token_cpu_us": cpu / tokens * 1e6}
 
 
 # ------------------------------------------------------------ ours
@@ -71,18 +82,18 @@ async def together(setting: Setting) -> Figures:
     tokens = setting.size(TOKENS, 4)
     async with sampler(setting) as client:
         await asyncio.gather(*(complete(client, prompt, 0, 2) for prompt in prompts()))
-        started = time.perf_counter()
+        watch = Watch(setting.server.split("|")[0])
         done = await asyncio.gather(*(complete(client, prompt, seed, tokens) for seed, prompt in enumerate(prompts())))
-        return speed(sum(done), time.perf_counter() - started)
+        return watch.figures(sum(done))
 
 
 async def one_by_one(setting: Setting) -> Figures:
     tokens = setting.size(TOKENS, 4)
     async with sampler(setting) as client:
         await complete(client, prompts()[0], 0, 2)
-        started = time.perf_counter()
+        watch = Watch(setting.server.split("|")[0])
         done = [await complete(client, prompt, seed, tokens) for seed, prompt in enumerate(prompts())]
-        return speed(sum(done), time.perf_counter() - started)
+        return watch.figures(sum(done))
 
 
 # ------------------------------------------------------------ raw
@@ -113,8 +124,8 @@ def raw(setting: Setting) -> Figures:
 
     with torch.inference_mode():
         generate(2)
-        started = time.perf_counter()
-        return speed(generate(setting.size(TOKENS, 4)), time.perf_counter() - started)
+        watch = Watch()
+        return watch.figures(generate(setting.size(TOKENS, 4)))
 
 
 # ------------------------------------------------------------ arrival

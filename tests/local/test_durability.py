@@ -12,12 +12,13 @@ import attrs
 import double_engine
 import pytest
 
-from loops_sdk._wire.endpoints import SAVE_STATE
+from loops_sdk._wire.endpoints import OPTIM_STEP, SAVE_STATE
 from loops_sdk.errors import DeploymentFailedError
 from loops_sdk.local.operations import Bounds
 from loops_sdk.local.operations.queue import MOST_REDONE
 from loops_sdk.local.storage import Storage
 from loops_sdk.local.trainer import Trainer
+from loops_sdk.local.trainer.durability import Durability
 
 from .conftest import KEY, RUN, Peer, Serve, acquired, batch
 
@@ -224,3 +225,28 @@ async def test_a_saved_state_that_is_gone_is_said_in_words(storage: Storage, eng
     successor.load_state = misfit  # type: ignore[method-assign]
     with pytest.raises(DeploymentFailedError, match="cannot be resumed: another base model"):
         await Trainer(storage, api_key=KEY).open(RUN, successor)
+
+
+def test_the_saved_state_that_counts_is_never_written_over(tmp_path: Path, engine: double_engine.Trainer) -> None:
+    durability = Durability(tmp_path / "progress")
+    durability.begin(engine)
+    save = engine.save_state
+
+    def torn(folder: Path) -> None:
+        save(folder)
+        (folder / "state.json").write_text("torn")
+        raise OSError("no space left on device")
+
+    for seq in range(1, 4):
+        counts = durability.journal.state()
+        assert counts is not None
+        engine.save_state = torn  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="no space"):
+            durability.keep(engine, OPTIM_STEP.name, failed=False)
+        double_engine.Trainer().load_state(tmp_path / "progress" / "states" / counts.folder, optimizer=True)
+        engine.save_state = save  # type: ignore[method-assign]
+        kept = durability.keep(engine, OPTIM_STEP.name, failed=False)
+        durability.journal.finish(seq, b"{}", 0.0, error=None, keep_body=False, state=kept)
+        assert durability.journal.state() == kept != counts
+    assert len(list((tmp_path / "progress" / "states").iterdir())) == 2
+    durability.journal.close()
