@@ -5,9 +5,9 @@ it is told from the address alone:
 
     POST /forward_backward, /forward, /optim_step, ...   202 and an operation, one finished after another
     GET  /operations/ID                                  the result, held until it is there
-    POST /release                                        operations that were `held` begin to finish
+    POST /hold, /release                                 operations begin with the latter; earlier ones are forgotten
     GET  /v1/models, POST /v1/completions                a sampler that always says the same
-    GET  /connections                                    how many connections it had open at most, and has opened
+    GET  /connections                                    how many connections are open, and were at most
     GET  /...                                            200 {}
 """
 
@@ -39,14 +39,12 @@ class Mock:
 
     Attributes:
         delay: seconds an operation, or a completion, takes.
-        held: operations do not begin before ``POST /release``.
         datums, length: of the result of a pass, one array of log-probabilities per datum.
         prompt, tokens: of a completion.
         tls: with a certificate made for the occasion, to which `SSL_CERT_FILE` of this process and its children points.
     """
 
     delay: float = 0.0
-    held: bool = False
     datums: int = 1
     length: int = 16
     prompt: int = 16
@@ -136,15 +134,15 @@ class Server:
         self.results = {"optim_step": _STEPPED}
         self.passed = _passed(mock.datums, mock.length)
         self.kinds: list[str] = []  # of the operations, whose ids are their places
-        self.released_at: float | None = None if mock.held else 0.0
+        self.held = False
         self.finish_at: list[float] = []
         self.waiting: list[Callable[[], None]] = []
-        self.open = self.most = self.opened = 0
+        self.open = self.most = 0
 
     def accept(self, kind: str) -> bytes:
         operation_id = len(self.kinds)
         self.kinds.append(kind)
-        if self.released_at is not None:
+        if not self.held:
             self._begin(operation_id)
         return _answer(b'{"operation_id":"op-%d"}' % operation_id, "202 Accepted")
 
@@ -153,8 +151,13 @@ class Server:
         before = self.finish_at[-1] if self.finish_at else 0.0
         self.finish_at.append(max(before, time.monotonic()) + self.mock.delay)
 
+    def hold(self) -> None:
+        self.held = True
+        for forgotten in (self.kinds, self.finish_at, self.waiting):
+            forgotten.clear()
+
     def release(self) -> None:
-        self.released_at = time.monotonic()
+        self.held = False
         for operation_id in range(len(self.finish_at), len(self.kinds)):
             self._begin(operation_id)
         for ask_again in self.waiting:
@@ -183,7 +186,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         server = self._server
-        server.open, server.opened = server.open + 1, server.opened + 1
+        server.open += 1
         server.most = max(server.most, server.open)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -243,9 +246,9 @@ class Connection(asyncio.Protocol):
         elif path == "/v1/models":
             self._say(server.models)
         elif path == "/connections":
-            self._say(_answer(b'{"most":%d,"opened":%d}' % (server.most, server.opened)))
-        elif path == "/release":
-            server.release()
+            self._say(_answer(b'{"open":%d,"most":%d}' % (server.open, server.most)))
+        elif path in ("/hold", "/release"):
+            (server.hold if path == "/hold" else server.release)()
             self._say(_answer(b"{}"))
         else:
             self._say(server.accept(path[1:]) if method == "POST" else _answer(b"{}"))
