@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py"))
+#: What draws, from what the others wrote.
+PLOTS = "plots"
+NAMES = sorted({path.stem.replace("_", "-") for path in FOLDER.glob("[!_]*.py")} - {PLOTS})
 
 
 def run(name: str, file: Path, passed: list[str]) -> dict[str, Any]:
@@ -24,11 +26,16 @@ def run(name: str, file: Path, passed: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(NAMES)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(NAMES)}; or {PLOTS}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and details of all of them to FILE")
     parser.add_argument("--repeats", metavar="N", help="rounds, instead of each one's own number")
     parser.add_argument("--smoke", action="store_true", help="one small round each: shows that they work, not how fast")
     options = parser.parse_args()
+    if options.names == [PLOTS]:
+        subprocess.run([sys.executable, str(FOLDER / f"{PLOTS}.py")], check=True)
+        return
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     passed = ["--repeats", options.repeats] if options.repeats else []

@@ -5,9 +5,10 @@ it is told from the address alone:
 
     POST /forward_backward, /forward, /optim_step, ...   202 and an operation, one finished after another
     GET  /operations/ID                                  the result, held until it is there
-    POST /release                                        operations that were `held` begin to finish
+    POST /hold, /release                                 operations begin with the latter; earlier ones are forgotten
     GET  /v1/models, POST /v1/completions                a sampler that always says the same
-    GET  /connections                                    how many connections it had open at most, and has opened
+    POST /api/v1/asample, /api/v1/retrieve_future, ...   the same for the tinker SDK, on its own wire
+    GET  /connections                                    how many connections are open, and were at most
     GET  /...                                            200 {}
 """
 
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,14 +42,12 @@ class Mock:
 
     Attributes:
         delay: seconds an operation, or a completion, takes.
-        held: operations do not begin before ``POST /release``.
         datums, length, arrays: of the result of a pass: so many arrays per datum, log-probabilities first.
         prompt, tokens: of a completion.
         tls: with a certificate made for the occasion, to which `SSL_CERT_FILE` of this process and its children points.
     """
 
     delay: float = 0.0
-    held: bool = False
     datums: int = 1
     length: int = 16
     arrays: int = 1
@@ -85,8 +85,8 @@ def _certificate(folder: Path) -> str:
 # ---------------------------------------------------------------- what it says
 
 
-def _answer(body: bytes, status: str = "200 OK") -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+def _answer(body: bytes, status: str = "200 OK", kind: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -131,6 +131,34 @@ def _passed(datums: int, length: int, arrays: int) -> bytes:
 _STEPPED = b'{"status":"done","result":{"metrics":{"step":1.0,"learning_rate":0.001,"lr":0.001,"grad_norm":1.0}}}'
 
 
+def _of_tinker(tokens: int) -> dict[str, bytes]:
+    """What the tinker SDK is told on its own wire; a sample is retrieved under the id that `asample` gives."""
+    replies = {
+        "client/config": {},
+        "client/dynamic_config": {},
+        "create_session": {"session_id": "s"},
+        "session_heartbeat": {},
+        "create_sampling_session": {"sampling_session_id": "s:sample:0"},
+        "asample": {"request_id": "r", "sample_sequence_ids": ["q"]},
+        "telemetry": {"status": "accepted"},
+    }
+    answers = {f"/api/v1/{name}": _answer(orjson.dumps(reply)) for name, reply in replies.items()}
+    ids = array("i", [1000 + place * 37 % 50000 for place in range(tokens)])
+    logprobs = array("f", [-0.0123456789 - place * 0.001234567 for place in range(tokens)])
+    # Protocol buffers: sequences (1) with stop_reason (1), tokens (2) and logprobs (3), arrays as their bytes.
+    sequence = b"\x08\x01" + _field(2, ids.tobytes()) + _field(3, logprobs.tobytes())
+    answers["/api/v1/retrieve_future"] = _answer(_field(1, sequence), kind="application/x-protobuf")
+    return answers
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + _varint(value >> 7)
+
+
 # ---------------------------------------------------------------- the server
 
 
@@ -140,19 +168,20 @@ class Server:
     def __init__(self, mock: Mock) -> None:
         self.mock = mock
         self.models = _answer(orjson.dumps({"object": "list", "data": [{"id": MODEL, "max_model_len": 1 << 20}]}))
+        self.of_tinker = _of_tinker(mock.tokens)
         self.completion = _answer(_completion(mock.prompt, mock.tokens))
         self.results = {"optim_step": _STEPPED}
         self.passed = _passed(mock.datums, mock.length, mock.arrays)
         self.kinds: list[str] = []  # of the operations, whose ids are their places
-        self.released_at: float | None = None if mock.held else 0.0
+        self.held = False
         self.finish_at: list[float] = []
         self.waiting: list[Callable[[], None]] = []
-        self.open = self.most = self.opened = 0
+        self.open = self.most = 0
 
     def accept(self, kind: str) -> bytes:
         operation_id = len(self.kinds)
         self.kinds.append(kind)
-        if self.released_at is not None:
+        if not self.held:
             self._begin(operation_id)
         return _answer(b'{"operation_id":"op-%d"}' % operation_id, "202 Accepted")
 
@@ -161,8 +190,13 @@ class Server:
         before = self.finish_at[-1] if self.finish_at else 0.0
         self.finish_at.append(max(before, time.monotonic()) + self.mock.delay)
 
+    def hold(self) -> None:
+        self.held = True
+        for forgotten in (self.kinds, self.finish_at, self.waiting):
+            forgotten.clear()
+
     def release(self) -> None:
-        self.released_at = time.monotonic()
+        self.held = False
         for operation_id in range(len(self.finish_at), len(self.kinds)):
             self._begin(operation_id)
         for ask_again in self.waiting:
@@ -191,7 +225,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         server = self._server
-        server.open, server.opened = server.open + 1, server.opened + 1
+        server.open += 1
         server.most = max(server.most, server.open)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -250,10 +284,12 @@ class Connection(asyncio.Protocol):
             self._retrieve(int(path[len("/operations/op-") :]), time.monotonic() + _LONGEST_POLL)
         elif path == "/v1/models":
             self._say(server.models)
+        elif path in server.of_tinker:
+            self._later(server.mock.delay if path.endswith("/retrieve_future") else 0.0, server.of_tinker[path])
         elif path == "/connections":
-            self._say(_answer(b'{"most":%d,"opened":%d}' % (server.most, server.opened)))
-        elif path == "/release":
-            server.release()
+            self._say(_answer(b'{"open":%d,"most":%d}' % (server.open, server.most)))
+        elif path in ("/hold", "/release"):
+            (server.hold if path == "/hold" else server.release)()
             self._say(_answer(b"{}"))
         else:
             self._say(server.accept(path[1:]) if method == "POST" else _answer(b"{}"))

@@ -79,6 +79,17 @@ async def openai_aiohttp(url: str) -> AsyncIterator[Sample]:
         yield lambda: _completion(client)
 
 
+@asynccontextmanager
+async def tinker(url: str) -> AsyncIterator[Sample]:
+    """On its own wire, where a sample is two requests: it is asked for, and retrieved."""
+    import tinker
+
+    service = tinker.ServiceClient(base_url=url, api_key="tml-nobody-checks")
+    client = await service.create_sampling_client(base_model=MODEL)
+    prompt, params = tinker.ModelInput.from_ints(PROMPT), tinker.SamplingParams(max_tokens=TOKENS)
+    yield lambda: client.sample(prompt, num_samples=1, sampling_params=params)
+
+
 async def _completion(client: Any) -> Any:
     extra = {name: REQUEST[name] for name in ("top_k", "return_tokens_as_token_ids", "return_token_ids")}
     standard = {name: value for name, value in REQUEST.items() if name not in extra}
@@ -97,6 +108,7 @@ SAMPLERS = {
     "ours": Sampler(ours),
     "httpx": Sampler(httpx, needs=("httpx",)),
     "openai": Sampler(openai, needs=("openai",)),
+    "tinker": Sampler(tinker, needs=("tinker",)),
     "openai-aiohttp": Sampler(openai_aiohttp, needs=("openai", "httpx_aiohttp")),
 }
 

@@ -10,8 +10,13 @@ if __name__ == "__main__":
     Contest(
         name="sample-1000",
         about=__doc__,
-        contestants=contestants(at_once(1000), "raw", "ours", "httpx", "openai", "openai-aiohttp"),
-        goals=(Goal("wall_s", 1.2), Goal("p99_s", 1.2), Goal("cpu_s", 1.2), Goal("rss_mib", 1.3)),
+        contestants=contestants(at_once(1000), "raw", "ours", "httpx", "openai", "openai-aiohttp", "tinker"),
+        goals=(
+            Goal("wall_s", 1.2),
+            Goal("p99_s", 1.2),
+            Goal("cpu_s", 1.2),
+            Goal("rss_mib", 1.3, cases=("cold plain", "cold tls")),
+        ),
         cases=("cold plain", "warm plain", "cold tls", "warm tls"),
         server=lambda case: Mock(delay=0.2, prompt=len(PROMPT), tokens=TOKENS, tls="tls" in case).serving(),
     ).main()

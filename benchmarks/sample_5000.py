@@ -13,11 +13,12 @@ if __name__ == "__main__":
     Contest(
         name="sample-5000",
         about=__doc__,
-        contestants=contestants(at_once(5000), "raw", "ours", "openai", "openai-aiohttp"),
+        contestants=contestants(at_once(5000), "raw", "ours", "openai-aiohttp", "tinker"),
         goals=(
             Goal("wall_s", 1.0, cases=("cold 200 ms",)),
             Goal("cpu_s", 1.0, cases=("cold 200 ms",)),
             Goal("wall_s", 1.1, cases=("cold 10 s",)),
+            Goal("wall_s", 8.0, of="tinker", against="ours", at_least=True, cases=("cold 200 ms",)),
             Goal("wall_s", 3.0, of="openai-aiohttp", against="ours", at_least=True, cases=("cold 200 ms",)),
         ),
         cases=("cold 200 ms", "cold 10 s"),
