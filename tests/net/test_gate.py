@@ -68,9 +68,8 @@ async def test_it_is_as_narrow_as_before_once_it_was_empty() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_few_that_take_long_do_not_stop_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_few_that_take_long_do_not_stop_the_line() -> None:
     """The pace counts: one that is soon done now and then is not enough for those who wait."""
-    monkeypatch.setattr(module, "_LOOK", 0.05)
     crowd = _Crowd(Gate(4, most=1000))
     waiting = [asyncio.create_task(crowd.visit(seconds)) for seconds in (9, 9, 9, *[0.03] * 200)]
     done, _ = await asyncio.wait(waiting[3:], timeout=4)  # one after another they would take six seconds
