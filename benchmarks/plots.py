@@ -49,8 +49,9 @@ def growth(details: dict[str, Any], file: Path) -> None:
 
 def peers(details: dict[str, Any], file: Path) -> None:
     """CPU time of each client, as a multiple of the limit."""
-    figure, axes = plt.subplots(1, len(_GROUPS), figsize=(9, 3.2), layout="constrained")
-    for axis, (row, case, title) in zip(axes, _GROUPS, strict=True):
+    groups = [group for group in _GROUPS if group[0] in details]
+    figure, axes = plt.subplots(1, len(groups), figsize=(9, 3.2), layout="constrained", squeeze=False)
+    for axis, (row, case, title) in zip(axes[0], groups, strict=True):
         figures = details[row][case]["figures"]
         limit = figures["raw"]["cpu_s"]["median"]
         names = sorted(figures, key=lambda name: figures[name]["cpu_s"]["median"], reverse=True)

@@ -17,8 +17,10 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: Seconds between two looks at a line.
-_LOOK = 1.0
+#: Seconds until the first look at a line, and between two.
+_FIRST, _NEXT = 1.0, 0.25
+#: Seconds that a look comes late when this process is what is slow: then more connections would not help.
+_LATE = 0.05
 #: A line that is gone within so many seconds, at the pace of the last ones, goes on waiting.
 _PATIENCE = 4.0
 #: Open files that are left to everything else.
@@ -45,7 +47,7 @@ class Gate:
         self._usual = self._width = min(usual, most)
         self._most = most
         self._inside = 0
-        self._left = 0  # since the last look
+        self._left = 0  # since the last look was arranged
         self._line: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -55,7 +57,7 @@ class Gate:
             return
         turn = asyncio.get_running_loop().create_future()
         self._line.append(turn)
-        self._look_later()
+        self._look_later(_FIRST)
         try:
             await turn
         except asyncio.CancelledError:
@@ -82,16 +84,17 @@ class Gate:
                 turn.set_result(None)
                 self._inside += 1
 
-    def _look_later(self) -> None:
+    def _look_later(self, seconds: float) -> None:
         if self._timer is None:
             self._left = 0
-            self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look, seconds)
 
-    def _look(self) -> None:
-        self._timer = None
+    def _look(self, seconds: float) -> None:
+        timer, self._timer = self._timer, None
+        late = timer is not None and asyncio.get_running_loop().time() - timer.when() > _LATE
         waiting = sum(not turn.done() for turn in self._line)
-        if waiting > self._left * _PATIENCE / _LOOK:
-            self._width = min(self._most, self._inside + waiting)
+        if not late and waiting > self._left / seconds * _PATIENCE:
+            self._width = min(self._most, self._width + self._usual)
             self._admit()
         if self._line:
-            self._look_later()
+            self._look_later(_NEXT)
