@@ -2,8 +2,8 @@
 
 `ours` trains through client, wire and a trainer that keeps every step on the disk, in the case `8x128 --no-durable`
 through one that does not; `raw` is a loop around transformers and peft that pads the batch to its longest sequence;
-both have one thread, or OMP_NUM_THREADS. In the case `vocabulary` only the loss is computed, over 2,048 positions of which
-every other one is needed and 150,000 token ids; what counts is the memory that it takes beyond inputs and gradients.
+both have one thread, or OMP_NUM_THREADS. In the case `vocabulary` only the loss is computed, over 2,048 positions of
+which every other one is needed and 150,000 token ids; what counts is the memory that it takes beyond its inputs.
 """
 
 from __future__ import annotations
