@@ -82,14 +82,14 @@ class Turn:
     ) -> None:
         self._waiting.put_nowait(None)
 
-    async def submit(
+    def submit(
         self, endpoint: Endpoint[T], body: Any, *, size: int = 0, on_result: Callable[[T], T] | None = None
-    ) -> OperationFuture[T]:
-        """Wait until the trainer has accepted the operation, return its future; see `Channel.submit`."""
+    ) -> asyncio.Future[OperationFuture[T]]:
+        """To be awaited: the operation's future, once the trainer has accepted it; see `Channel.submit`."""
         self._channel.require_open()
         accepted: asyncio.Future[OperationFuture[T]] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(_Submission(endpoint, body, size, accepted, on_result))
-        return await accepted
+        return accepted
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function(*args, **kwargs)`` in a thread. Operations that it calls itself are refused: they would wait for
@@ -105,11 +105,11 @@ class Turn:
         """What is to be sent next; `None` when the turn is over."""
         return await self._waiting.get()
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self) -> None:
         """Fail everything that has not been sent."""
         while not self._waiting.empty():
             if (submission := self._waiting.get_nowait()) is not None:
-                submission.refuse(error)
+                submission.refuse(ClientClosedError("the client was closed before the operation was sent"))
 
 
 class Channel:
@@ -178,8 +178,9 @@ class Channel:
             on_result: called with the result when it arrives, before anybody who awaits it. It returns what they get,
                 or raises the `LoopsError` that they get instead.
         """
-        with self.turn() as turn:
-            return await turn.submit(endpoint, body, size=size, on_result=on_result)
+        with self.turn() as turn:  # and left at once, so that the sender need not come back for it
+            accepted = turn.submit(endpoint, body, size=size, on_result=on_result)
+        return await accepted
 
     def resume(self, endpoint: Endpoint[T], operation_id: str, key: str) -> OperationFuture[T]:
         """The future of an operation that was accepted earlier, perhaps from another process.
@@ -216,7 +217,7 @@ class Channel:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
         while self._turns:
-            self._turns.popleft().refuse(_never_sent())
+            self._turns.popleft().refuse()
         await self._poller.forget(self._source)
 
     def _busy(self) -> bool:
@@ -237,7 +238,7 @@ class Channel:
                 while (submission := await turn.next()) is not None:
                     await self._deliver(submission)
             finally:
-                turn.refuse(_never_sent())
+                turn.refuse()
         self._sender = None
 
     async def _deliver(self, submission: _Submission[Any]) -> None:
@@ -302,7 +303,3 @@ class Channel:
 
     def _watch(self, record: Record[Any]) -> None:
         self._poller.watch(self._source, record)
-
-
-def _never_sent() -> ClientClosedError:
-    return ClientClosedError("the client was closed before the operation was sent")

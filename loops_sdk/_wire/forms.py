@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import attrs
@@ -38,10 +38,10 @@ class Offer:
     packed: bool = False
     zstd: bool = False
 
-    @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Offer:
+    @staticmethod
+    def of(headers: Mapping[str, str]) -> Offer:
         """What these headers allow: an answer's for the requests that follow, a request's for its answer."""
-        return cls(_names(headers, "Accept", packing.MEDIA_TYPE), _names(headers, "Accept-Encoding", "zstd"))
+        return _offer(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
 
     @property
     def accepting(self) -> dict[str, str]:
@@ -52,8 +52,14 @@ class Offer:
 NOTHING = Offer()
 
 
-def _names(headers: Mapping[str, str], header: str, wanted: str) -> bool:
-    for one in headers.get(header, "").lower().split(","):
+@lru_cache(maxsize=64)
+def _offer(accept: str, accept_encoding: str) -> Offer:
+    """`Offer.of`: every operation asks, and servers say the same each time."""
+    return Offer(_names(accept, packing.MEDIA_TYPE), _names(accept_encoding, "zstd"))
+
+
+def _names(header: str, wanted: str) -> bool:
+    for one in header.lower().split(","):
         name, *parameters = (part.strip() for part in one.split(";"))
         if name == wanted and not any(map(_REFUSED.fullmatch, parameters)):
             return True
