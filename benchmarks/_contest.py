@@ -42,10 +42,13 @@ class Setting:
 
 @attrs.frozen
 class Contestant:
-    """Somebody who does the work. Without the packages that it `needs` it is left out, and that is said."""
+    """Somebody who does the work. Without the packages that it `needs` it is left out, and that is said; so slow a one
+    that some cases would take minutes may name the `cases` it takes part in.
+    """
 
     play: Callable[[Setting], Figures]
     needs: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
@@ -124,11 +127,12 @@ class Contest:
                 present.append(name)
         rounds: Rounds = {}
         for case in self.cases:
-            rounds[case] = {name: [] for name in present}
+            playing = [name for name in present if case in (self.contestants[name].cases or self.cases)]
+            rounds[case] = {name: [] for name in playing}
             with self.server(case) as address:
                 setting = Setting(address, case, smoke)
                 for turn in range(repeats):
-                    for name in present[turn % len(present) :] + present[: turn % len(present)]:
+                    for name in playing[turn % len(playing) :] + playing[: turn % len(playing)]:
                         rounds[case][name].append(self._play(name, setting))
         return rounds
 

@@ -115,21 +115,26 @@ SAMPLERS = {
 Work = Callable[[Setting, Sample], Awaitable[Figures]]
 
 
-def contestants(work: Work, *names: str) -> Mapping[str, Contestant]:
-    """Those named, all doing the same work."""
+def contestants(work: Work, *names: str, peers_in: str = "") -> Mapping[str, Contestant]:
+    """Those named, all doing the same work; all but `raw` and `ours` in the case `peers_in` only, if one is given."""
 
-    def playing(sampler: Sampler) -> Contestant:
+    def playing(name: str) -> Contestant:
+        sampler = SAMPLERS[name]
+
         async def play(setting: Setting) -> Figures:
             async with sampler.open(setting.server) as sample:
                 return await work(setting, sample)
 
-        return Contestant(lambda setting: asyncio.run(play(setting)), sampler.needs)
+        cases = (peers_in,) if peers_in and name not in ("raw", "ours") else ()
+        return Contestant(lambda setting: asyncio.run(play(setting)), sampler.needs, cases)
 
-    return {name: playing(SAMPLERS[name]) for name in names}
+    return {name: playing(name) for name in names}
 
 
 def at_once(number: int) -> Work:
-    """So many samples together; a second time, over the connections that are open then, where the case is `warm`."""
+    """So many samples together. Where the case is `warm`, five times more, over the connections that are open then: the
+    figures are those of one time.
+    """
 
     async def work(setting: Setting, sample: Sample) -> Figures:
         times: list[float] = []
@@ -140,14 +145,18 @@ def at_once(number: int) -> Work:
             times.append(time.perf_counter() - started)
 
         async def all_of_them() -> None:
-            times.clear()
             await asyncio.gather(*(timed() for _ in range(setting.size(number, 20))))
 
         await sample()  # with what is imported and looked up only once
+        repeats = 1
         if setting.case.startswith("warm"):
             await all_of_them()
+            repeats = 5
+        times.clear()
         with Meter() as meter:
-            await all_of_them()
-        return {**meter.figures, "p99_s": sorted(times)[len(times) * 99 // 100]}
+            for _ in range(repeats):
+                await all_of_them()
+        each = {name: meter.figures[name] / repeats for name in ("wall_s", "cpu_s")}
+        return {**meter.figures, **each, "p99_s": sorted(times)[len(times) * 99 // 100]}
 
     return work

@@ -10,7 +10,9 @@ if __name__ == "__main__":
     Contest(
         name="sample-1000",
         about=__doc__,
-        contestants=contestants(at_once(1000), "raw", "ours", "httpx", "openai", "openai-aiohttp", "tinker"),
+        contestants=contestants(
+            at_once(1000), "raw", "ours", "openai", "openai-aiohttp", "tinker", peers_in="cold plain"
+        ),
         goals=(
             Goal("wall_s", 1.2),
             Goal("p99_s", 1.2),

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     Contest(
         name="sample-5000",
         about=__doc__,
-        contestants=contestants(at_once(5000), "raw", "ours", "openai-aiohttp", "tinker"),
+        contestants=contestants(at_once(5000), "raw", "ours", "openai-aiohttp", "tinker", peers_in="cold 200 ms"),
         goals=(
             Goal("wall_s", 1.0, cases=("cold 200 ms",)),
             Goal("cpu_s", 1.0, cases=("cold 200 ms",)),
