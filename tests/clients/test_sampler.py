@@ -212,14 +212,14 @@ async def test_a_deployment_that_failed(sampling: Make, service: Any) -> None:
     assert caught.value.session_id == "s7"
 
 
-@pytest.mark.parametrize(("ready_timeout", "timeout"), [(0.2, None), (3600.0, 0.2)])
+@pytest.mark.parametrize(("ready_timeout", "timeout"), [(0.5, None), (3600.0, 0.5)])
 async def test_a_deployment_that_does_not_come_up(
     sampling: Make, service: Any, ready_timeout: float, timeout: float | None
 ) -> None:
     service.deployment_status = ["LOADING_MODEL"]
     client = sampling(deployment=deployed(service), ready_timeout=ready_timeout)
     async with asyncio.timeout(5):
-        with pytest.raises(errors.RequestTimeoutError, match=r"not ready within 0.2 s; it was LOADING_MODEL"):
+        with pytest.raises(errors.RequestTimeoutError, match=r"not ready within 0.5 s; it was LOADING_MODEL"):
             await client.ensure_ready_async(timeout)
 
 

@@ -156,11 +156,15 @@ async def test_a_refused_question_says_nothing_about_the_operation(
 
 
 async def test_503_is_tried_a_few_times_and_then_told_to_all(channel: Channel, trainer: Any, reply: Any) -> None:
+    submitted = asyncio.Event()
+
     async def on_poll(_request: Any) -> Any:
+        await submitted.wait()  # what is submitted after the verdict gets a few tries of its own
         return reply(503, {"detail": "shutting down"})
 
     trainer.on_poll = on_poll
     futures = await asyncio.gather(*(submit(channel) for _ in range(50)))
+    submitted.set()
     done = await asyncio.gather(*(future.result_async() for future in futures), return_exceptions=True)
     assert {type(error) for error in done} == {errors.ServerShutdownError}
     assert [getattr(error, "operation_id", None) for error in done] == [f"op-{number}" for number in range(50)]
