@@ -149,7 +149,7 @@ wheel.unlink()
 
 @nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
-    """Benchmarks by name, all without one; `--json FILE` writes the figures beside the goals, `--smoke` only tries them,
+    """Benchmarks by name, all without one; `--json FILE` writes figures and goals, `--smoke` only tries them,
     `plots` draws what `--json benchmarks/figures.json` wrote. The peers are installed here and nowhere else.
     """
     install(session, ".[local]", "httpx", "openai[aiohttp]", "tinker", "matplotlib")
