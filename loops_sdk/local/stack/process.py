@@ -113,7 +113,7 @@ class Process:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env={**_PATIENT, **os.environ, "PYTHONPATH": _import_path()},
-                process_group=0,
+                start_new_session=True,  # Ctrl-C is for its parent; uvloop knows no process_group
             )
 
     def _close_orders(self) -> None:
