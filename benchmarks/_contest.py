@@ -15,8 +15,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -182,6 +182,19 @@ class Contest:
 
 def _spreads(turns: list[Figures]) -> dict[str, Spread]:
     return {name: spread([turn[name] for turn in turns]) for name in turns[0]}
+
+
+@contextmanager
+def listening(script: str, *told: str) -> Iterator[int]:
+    """The port that a script of ours prints when it listens; it runs until the block is left."""
+    command = [sys.executable, script, *told]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.stdin.close()  # which ends it, as our own death would
 
 
 class Meter:

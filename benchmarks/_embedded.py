@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,19 +10,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from _contest import listening
+
 
 @contextmanager
 def serving(api_key: str, max_seq_len: int) -> Iterator[str]:
     """The address of a trainer of its own, until the block is left."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, folder, api_key, str(max_seq_len)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as trainer:
-            assert trainer.stdin is not None
-            assert trainer.stdout is not None
-            try:
-                yield f"http://127.0.0.1:{int(trainer.stdout.readline())}"
-            finally:
-                trainer.stdin.close()  # which ends it, as our own death would
+    with tempfile.TemporaryDirectory() as folder, listening(__file__, folder, api_key, str(max_seq_len)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def _serve(folder: Path, api_key: str, max_seq_len: int) -> None:

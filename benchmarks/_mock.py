@@ -31,6 +31,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 import orjson
+from _contest import listening
 
 MODEL = "mock/model"
 _LONGEST_POLL = 30.0
@@ -60,14 +61,8 @@ class Mock:
         """The address of a server of its own, until the block is left."""
         with tempfile.TemporaryDirectory() as folder:
             told = json.dumps({**attrs.asdict(self), "certificate": _certificate(Path(folder)) if self.tls else ""})
-            command = [sys.executable, __file__, told]
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-                assert server.stdin is not None
-                assert server.stdout is not None
-                try:
-                    yield f"{'https' if self.tls else 'http'}://127.0.0.1:{int(server.stdout.readline())}"
-                finally:
-                    server.stdin.close()  # which ends it, as our own death would
+            with listening(__file__, told) as port:
+                yield f"{'https' if self.tls else 'http'}://127.0.0.1:{port}"
 
 
 def _certificate(folder: Path) -> str:
