@@ -152,5 +152,5 @@ def bench(session: nox.Session) -> None:
     """Benchmarks by name, all without one; `--json FILE` writes figures and goals, `--smoke` only tries them,
     `plots` draws what `--json benchmarks/figures.json` wrote. The peers are installed here and nowhere else.
     """
-    install(session, ".[local]", "httpx", "openai[aiohttp]", "tinker", "matplotlib")
+    install(session, ".[local]", "httpx", "httpx-aiohttp", "openai", "tinker", "matplotlib")
     session.run("python", "benchmarks", *session.posargs)
