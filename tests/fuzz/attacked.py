@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -68,17 +67,22 @@ class Attacked:
         self.loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
-        (self.root / "data").mkdir()
-        storage = Storage.create(self.root / "data")
-        storage.write_run(RUN)
-        storage.write_sampler(SAMPLER)
-        trainer, sampler = Trainer(storage, api_key=KEY, hold=15), Sampler(storage, api_key=KEY, wait=0.01)
-        plane = ControlPlane(storage, Launcher(10**9), api_key=KEY)
+        served, planned = self._storage("data"), self._storage("planned")
+        trainer, sampler = Trainer(served, api_key=KEY, hold=15), Sampler(served, api_key=KEY, wait=0.01)
+        # A folder of its own: it is asked to end the run, too, and cannot stop this trainer before it clears up.
+        plane = ControlPlane(planned, Launcher(10**9), api_key=KEY)
         for name, app in zip(NAMES, (trainer.app, sampler.app, plane.app), strict=True):
             self.apps[name], self._servers[name] = app, Server(app)
             await self._servers[name].start()
         await trainer.open(RUN, double_engine.Trainer())
         await sampler.open(SAMPLER, double_engine.Generator())
+
+    def _storage(self, folder: str) -> Storage:
+        (self.root / folder).mkdir()
+        storage = Storage.create(self.root / folder)
+        storage.write_run(RUN)
+        storage.write_sampler(SAMPLER)
+        return storage
 
     def routes(self, name: Name) -> list[tuple[str, str]]:
         """Method and path of everything that a server answers."""
@@ -109,13 +113,11 @@ class Attacked:
         return reply
 
     def strangers(self) -> list[str]:
-        """What lies beside the data directory, and what lies in it under a name that is none of ours."""
-        beside = [str(path) for path in self.root.iterdir() if path.name != "data"]
-        return beside + [name for name in self._inside() if not _OURS.fullmatch(name)]
-
-    def _inside(self) -> Iterator[str]:
-        data = self.root / "data"
-        return (str(path.relative_to(data)) for path in data.rglob("*"))
+        """What lies beside the data directories, and what lies in them under a name that is none of ours."""
+        folders = [self.root / "data", self.root / "planned"]
+        beside = [str(path) for path in self.root.iterdir() if path not in folders]
+        inside = (str(path.relative_to(folder)) for folder in folders for path in folder.rglob("*"))
+        return beside + [name for name in inside if not _OURS.fullmatch(name)]
 
     def close(self) -> None:
         async def close() -> None:
