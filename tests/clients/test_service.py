@@ -845,6 +845,19 @@ async def test_checkpoints_of_a_run(client: ServiceClient, service: Any) -> None
         await client.list_checkpoints_async("../r1")
 
 
+async def test_runs_are_listed_and_looked_at_without_a_session(client: ServiceClient, service: Any) -> None:
+    assert await client.list_runs_async("acme/model") == []
+    assert service.lines("POST") == []
+    await create(client)
+    (run,) = await client.list_runs_async()
+    assert run == await client.get_run_async("r1")
+    assert (run.id, run.base_model, run.session_id) == ("r1", "acme/model", "s1")
+    with pytest.raises(errors.InvalidInputError, match=r"^run_id: expected 1 to 255 letters"):
+        await client.get_run_async("../r1")
+    with pytest.raises(errors.InvalidInputError, match=r"^base_model: expected a non-empty string"):
+        await client.list_runs_async("")
+
+
 async def test_training_clients_end_with_their_service(client: ServiceClient, service: Any) -> None:
     training = await create(client)
     assert "run=r1 <Channel " in repr(training)
