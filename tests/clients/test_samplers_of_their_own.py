@@ -69,8 +69,9 @@ async def test_arguments_are_checked_before_anything_is_sent(
 
 
 async def test_a_sampler_of_one_checkpoint(client: ServiceClient, service: Any) -> None:
-    made = await client.create_sampling_client_from_checkpoint_async(ADAPTER, max_seq_len=64)
-    wanted = {"session_id": "s1", "model_path": ADAPTER, "max_seq_length": 64}
+    limits = {"timeout": 9.0, "ready_timeout": 9.0, "max_seq_len": 64, "replicas": 2}
+    made = await client.create_sampling_client_from_checkpoint_async(model_path=ADAPTER, **limits)
+    wanted = {"session_id": "s1", "model_path": ADAPTER, "max_seq_length": 64, "num_replicas": 2}
     assert service.last(CREATE).body == wanted
     assert made.base_model == "acme/model"
     assert (await made.sample_async([1, 2])).sequences[0].tokens == [7, 8]
