@@ -43,10 +43,10 @@ async def test_a_script_that_provisions(deployment: Any) -> None:
     (run_id,) = said["run"]
     await asked(deployment, "POST", f"/v1/loops/runs/{run_id}/deactivate")
     losses = [float(words.split()[-1]) for words in said["step"]]
-    assert len(losses) == 4
+    assert len(losses) == 12
     assert losses[-1] < losses[0]
-    assert said["saved"] == [f"bt://loops:{run_id}/sampler_weights/step-4"]
-    assert said["checkpoint"] == ["step-4"]
+    assert said["saved"] == [f"bt://loops:{run_id}/sampler_weights/step-12"]
+    assert said["checkpoint"] == ["step-12"]
     assert said["completion"] != ["''"]
 
 

@@ -1,4 +1,4 @@
-"""A user's script for the service: a trainer of its own by `ServiceClient()`, a few steps, a sample, its checkpoints."""
+"""A user's script for the service: a trainer by `ServiceClient()`, a few steps, a sample, its checkpoints."""
 
 import os
 
@@ -10,7 +10,7 @@ assert os.environ["BASETEN_API_KEY"], "export BASETEN_API_KEY first"
 
 service_client = ServiceClient()
 training_client = service_client.create_lora_training_client(
-    base_model=base_model, rank=8, replicas=1, ready_timeout=1800.0
+    base_model=base_model, rank=8, seed=0, replicas=1, ready_timeout=1800.0
 )
 print("session", service_client.session_id)
 print("run", training_client.run_id)
@@ -26,20 +26,20 @@ example = Datum(
 )
 example = Datum.model_validate(example.model_dump())
 
-for _ in range(4):
+for _ in range(12):
     fwd_bwd = training_client.forward_backward(data=[example])
-    step = training_client.optim_step(AdamParams(learning_rate=1e-2))
+    step = training_client.optim_step(AdamParams(learning_rate=5e-3))
     result = fwd_bwd.result(timeout=600.0)
     metrics = getattr(step.result(timeout=600.0), "metrics", None) or {}
     assert len(result.loss_fn_outputs[0]["logprobs"].tolist()) == len(targets)
     print("step", int(metrics["step"]), "loss", result.loss)
 
-saved = training_client.save_weights_for_sampler(name="step-4").result(timeout=600.0)
+saved = training_client.save_weights_for_sampler(name="step-12").result(timeout=600.0)
 print("saved", saved.model_dump()["path"])
 sampling_client = training_client.create_sampling_client(model_path=saved.path)
 sample = sampling_client.sample(
     prompt=ModelInput.from_ints(prompt), sampling_params=SamplingParams(max_tokens=8, temperature=0.0)
 )
-print("completion", repr(tokenizer.decode(sample.sequences[0].tokens)))
+print("completion", tokenizer.decode(sample.sequences[0].tokens))
 for checkpoint in training_client.list_checkpoints():
     print("checkpoint", checkpoint.checkpoint_id)
