@@ -33,6 +33,24 @@ def test_a_script_is_run_as_python_runs_it(python: Run, originals: Path, script:
     assert (done.stdout.strip(), done.stderr) == (f"__main__ None {script} {own}", "")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["-u", "-X", "utf8", RUN[0], RUN[1]], ["-u", "-Xutf8", "-mloops_sdk_sync.tinker"], ["-Xutf8", "-um", RUN[1]]],
+    ids=["apart", "glued", "together"],
+)
+def test_options_of_python_are_kept(python: Run, script: Path, flags: list[str]) -> None:
+    script.write_text("import sys\nprint(sys.stdout.write_through, sys.flags.utf8_mode, sys.argv[1:])")
+    done = python(*flags, script, "-m", "x")
+    assert (done.stdout, done.stderr) == ("True 1 ['-m', 'x']\n", "")
+
+
+def test_it_is_there_under_its_second_name_too(python: Run, script: Path) -> None:
+    script.write_text("import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'tinker', *sys.argv[1:]])")
+    (script.parent / "inner.py").write_text("import sys, tinker\nprint(tinker.__name__, sys.argv[1:])")
+    done = python(*RUN, script, script.parent / "inner.py", "x")
+    assert (done.stdout, done.stderr) == ("loops_sdk_sync.tinker ['x']\n", "")
+
+
 def test_a_module_is_run_as_python_runs_it(python: Run, script: Path) -> None:
     script.write_text("import sys, beside\nprint(__name__, __spec__.name, sys.argv[1:], beside.name)")
     done = python(*RUN, "-m", "script", "--help", paths=(script.parent,))
