@@ -1,4 +1,4 @@
-"""The namespace of the Tinker SDK over both houses."""
+"""The namespace of the Tinker SDK over the clients of this package."""
 
 from loops_sdk_sync.tinker.loader import install, uninstall
 
