@@ -14,6 +14,7 @@ import loops_sdk_sync
 from loops_sdk import InvalidInputError
 from loops_sdk_sync import baseten
 from loops_sdk_sync.baseten import models, sampling_client
+from loops_sdk_sync.baseten.helpers.datum import as_datum
 from loops_sdk_sync.baseten.models import Datum, TensorData
 
 VALUES = [name for name in models.__all__ if attrs.has(getattr(models, name))]
@@ -50,6 +51,21 @@ def test_a_tinker_datum_comes_over_by_its_dump() -> None:
     assert datum == Datum(loops_sdk.ModelInput(chunks), {"target_tokens": [6, 7, -100], "weights": [0.0, 1.0, 0.5]})
     again = json.loads(json.dumps(datum.model_dump(mode="json")))
     assert validated(Datum, again) == datum == validated(Datum, datum)
+
+
+def test_a_datum_of_the_tinker_namespace_comes_over_too() -> None:
+    from loops_sdk_sync.tinker import types
+
+    inputs = {"target_tokens": [6, 7], "weights": [0.0, 1.0]}
+    theirs = types.Datum(model_input=types.ModelInput.from_ints([5, 6]), loss_fn_inputs=inputs)
+    assert validated(Datum, theirs.model_dump()) == as_datum(theirs) == Datum([5, 6], inputs)
+
+
+def test_what_the_service_has_no_place_for_is_refused_when_it_is_set() -> None:
+    tensor = {"data": [1.0], "dtype": "float32", "shape": [1, 3], "sparse_crow_indices": None}
+    assert validated(TensorData, {**tensor, "shape": [1]}) == TensorData([1.0])
+    with pytest.raises(InvalidInputError, match="unknown field sparse_crow_indices"):
+        validated(TensorData, {**tensor, "sparse_crow_indices": [0, 1]})
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -315,3 +315,25 @@ def test_a_child_takes_the_package_of_its_parent(python: Run, tmp_path: Path) ->
     for first in ("import tinker", "import baseten", "import loops_sdk_sync"):
         done = python("-c", f"{first}; {CHILD}", PYTHONPATH=os.pathsep.join([loader.REDIRECT, str(tmp_path)]))
         assert (done.stdout, done.stderr) == (f"{OURS}\n", "")
+
+
+def test_every_module_of_ours_is_there_under_its_second_name(python: Run, originals: Path) -> None:
+    """And importing it by that name leaves what its package holds under the module's name as it was."""
+    code = """
+    import importlib, pkgutil
+    import loops_sdk_sync.baseten, loops_sdk_sync.tinker
+    count = 0
+    for own, alias in (("loops_sdk_sync.tinker", "tinker"), ("loops_sdk_sync.baseten", "baseten.loops")):
+        package = importlib.import_module(own)
+        for found in pkgutil.walk_packages(package.__path__, f"{own}."):
+            if "_redirect" in found.name or found.name.endswith("__main__"):
+                continue
+            module = importlib.import_module(found.name)
+            parent, _, last = found.name.rpartition(".")
+            held = getattr(importlib.import_module(parent), last)
+            assert importlib.import_module(found.name.replace(own, alias, 1)) is module, found.name
+            assert getattr(importlib.import_module(parent), last) is held, found.name
+            count += 1
+    print(count > 20)
+    """
+    assert said(python, code, originals) == ["True"]
