@@ -35,7 +35,9 @@ from loops_sdk import (
     ModelInput,
     OperationInfo,
     OptimStepResponse,
+    Run,
     SampledSequence,
+    Sampler,
     SampleResult,
     SamplingParams,
     SaveWeightsResponse,
@@ -67,8 +69,10 @@ __all__ = [
     "ModelInput",
     "OperationInfo",
     "OptimStepResponse",
+    "Run",
     "SampleResult",
     "SampledSequence",
+    "Sampler",
     "SamplingParams",
     "SaveWeightsResponse",
     "ServerCapabilities",
@@ -79,6 +83,9 @@ __all__ = [
 
 V = TypeVar("V")
 
+#: Fields that values of Tinker have and those of the service do not. Unset they say nothing; set they are refused.
+_TINKERS = {"loss_fn_input_spans", "model_input_spans", "sparse_col_indices", "sparse_crow_indices"}
+
 
 def model_dump(self: object, *, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
     """The value as plain dicts, lists, strings and numbers, whatever the `mode`: `loops_sdk.to_dict`."""
@@ -87,12 +94,22 @@ def model_dump(self: object, *, mode: Literal["json", "python"] = "python") -> d
 
 
 def model_validate(cls: type[V], obj: Any) -> V:
-    """The value of this class that `obj` is, or is the `model_dump` of: `loops_sdk.from_dict`.
+    """The value of this class that `obj` is, or is the `model_dump` of: `loops_sdk.from_dict`. The dump may be that of
+    a Tinker value, a datum for example.
 
     Raises:
         InvalidInputError: `obj` has another shape, or a field that this class does not have.
     """
-    return obj if isinstance(obj, cls) else loops_sdk.from_dict(cls, obj)
+    return obj if isinstance(obj, cls) else loops_sdk.from_dict(cls, _without_unset(obj))
+
+
+def _without_unset(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        kept = {name: value for name, value in plain.items() if name not in _TINKERS or value is not None}
+        return {name: _without_unset(value) for name, value in kept.items()}
+    if isinstance(plain, list) and plain and isinstance(plain[0], dict):  # lists of numbers are long
+        return [_without_unset(item) for item in plain]
+    return plain
 
 
 for _kind in [globals()[name] for name in __all__]:

@@ -7,7 +7,6 @@ tracebacks and Ctrl-C are then what they always are.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -34,8 +33,18 @@ def main(args: list[str]) -> None:
     if problem:
         _refuse(problem)
     install()
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-    os.execv(sys.executable, [sys.executable, *flags, *args])
+    os.execv(sys.executable, [sys.executable, *_flags(len(args)), *args])
+
+
+def _flags(count: int) -> list[str]:
+    """What python itself was told, before this module and its `count` arguments."""
+    *before, program = sys.orig_argv[1 : len(sys.orig_argv) - count]
+    module = __spec__.parent if __spec__ is not None else None
+    if module is not None and program == module:
+        before[-1] = before[-1].removesuffix("m")  # of "-m", or of "-um"
+    elif module is not None and program.endswith(module):
+        before.append(program.removesuffix(f"m{module}"))
+    return [flag for flag in before if flag != "-"]
 
 
 def _problem(args: list[str]) -> str:

@@ -64,8 +64,8 @@ def uninstall() -> None:
         if _is_ours(name) or _is_made_here(name):
             del sys.modules[name]
     real = sys.modules.get("baseten")
-    if getattr(real, "loops", None) is sys.modules.get(OURS["baseten.loops"]):
-        vars(real).pop("loops", None)
+    if real is not None and vars(real).get("loops", real) is sys.modules.get(OURS["baseten.loops"]):
+        del vars(real)["loops"]
     entries = [entry for entry in _python_path() if entry != REDIRECT]
     if entries:
         os.environ["PYTHONPATH"] = os.pathsep.join(entries)

@@ -4,8 +4,6 @@ It costs next to nothing: the finder of `loops_sdk_sync.tinker.loader` is brough
 these names. The `sitecustomize` that this one hides, if there is any, is run in its place.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FOLDER = os.path.dirname(__file__)
-#: Where the package lies. Scripts that were started in its own folder have children that would not find it.
+#: Where our packages lie: children take the very ones of their parent, whatever else is on their path, or nothing.
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(FOLDER)))
 
 
@@ -24,14 +22,16 @@ class Waiting:
     """Stands before all other finders until one of the names is asked for, and gives way to the real finder then."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if name in ("loops_sdk", "loops_sdk_sync"):
+            from importlib.machinery import PathFinder
+
+            return PathFinder.find_spec(name, [ROOT])
         if name.partition(".")[0] not in ("tinker", "baseten"):
             return None
         import importlib.util
 
-        if ROOT not in sys.path:
-            sys.path.append(ROOT)
         from loops_sdk_sync.tinker.loader import install
 
         install()
