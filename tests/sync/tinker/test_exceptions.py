@@ -35,6 +35,7 @@ BECOMES: list[tuple[loops_sdk.LoopsError, type[Exception]]] = [
     (loops_sdk.ProtocolError("no", **KNOWN), tinker.APIResponseValidationError),
     (loops_sdk.RemoteOpError("no", "ValueError", operation_id="op", **KNOWN), tinker.RequestFailedError),
     (loops_sdk.WeightsNotReadyError("no", **KNOWN), tinker.APIError),
+    (loops_sdk.UnsupportedError("no", **KNOWN), tinker.NotOfferedError),
     (loops_sdk.DeploymentFailedError("no", **KNOWN), tinker.APIError),
 ]
 
@@ -59,7 +60,7 @@ def test_every_error_pickles(error: loops_sdk.LoopsError, kind: type[Exception])
         assert vars(twin) == vars(made)
 
 
-@pytest.mark.parametrize("kind", [loops_sdk.InvalidInputError, loops_sdk.UnsupportedError, loops_sdk.ClientClosedError])
+@pytest.mark.parametrize("kind", [loops_sdk.InvalidInputError, loops_sdk.ClientClosedError, tinker.NotOfferedError])
 def test_what_is_the_callers_own_stays_as_it_is(kind: type[loops_sdk.LoopsError]) -> None:
     error = kind("no")
     assert from_loops(error) is error
@@ -67,7 +68,7 @@ def test_what_is_the_callers_own_stays_as_it_is(kind: type[loops_sdk.LoopsError]
 
 def test_every_error_of_the_client_is_spoken_of_here() -> None:
     kinds = {type(error) for error, _ in BECOMES}
-    stay = {loops_sdk.InvalidInputError, loops_sdk.UnsupportedError, loops_sdk.ClientClosedError, loops_sdk.LoopsError}
+    stay = {loops_sdk.InvalidInputError, loops_sdk.ClientClosedError, loops_sdk.LoopsError}
     exported = {value for value in vars(loops_sdk).values() if isinstance(value, type)}
     assert {one for one in exported if issubclass(one, loops_sdk.LoopsError)} == kinds | stay
 

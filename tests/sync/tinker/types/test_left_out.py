@@ -30,7 +30,7 @@ def test_all_is_sorted_and_true() -> None:
 
 
 def test_importing_the_types_loads_no_heavy_guest() -> None:
-    heavy = "{'torch', 'numpy', 'pydantic', 'httpx', 'transformers'}"
+    heavy = "{'torch', 'pydantic', 'httpx', 'transformers'}"
     code = (
         f"import sys, loops_sdk_sync.tinker.types, loops_sdk_sync.tinker._exceptions; print({heavy} & set(sys.modules))"
     )
