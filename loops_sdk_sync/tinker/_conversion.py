@@ -1,6 +1,6 @@
 """Values of the namespace become those of `loops_sdk`, and results come back; paths and loss names, too.
 
-It decides nothing about calls. Arrays are handed over as they are.
+It decides nothing about calls. Arrays are handed over as they are; numpy is imported by whom makes one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import itertools
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-
-import numpy as np
 
 import loops_sdk
 import loops_sdk_sync.tinker.types as types
@@ -134,6 +132,8 @@ def from_result(result: loops_sdk.SampleResult, first: int = 0) -> types.SampleR
         result: what Loops says.
         first: position in the prompt of the first token whose log-probability is wanted.
     """
+    import numpy as np
+
     scores = without_first(first, result.prompt_logprobs)
     topk = without_first(first, result.topk_prompt_logprobs)
     return types.SampleResponse(
@@ -150,6 +150,8 @@ def without_first(first: int, rows: list[T | None] | None) -> list[T | None] | N
 
 
 def _from_sequence(sequence: loops_sdk.SampledSequence) -> types.SampledSequence:
+    import numpy as np
+
     return types.SampledSequence(
         "stop" if sequence.stop_reason == "stop" else "length",
         f"{_session}:{next(_count)}",
