@@ -43,7 +43,7 @@ def to_input(prompt: types.ModelInput, argument: str) -> loops_sdk.ModelInput:
         NotOfferedError: a chunk of a kind that Loops does not take.
     """
     if not isinstance(prompt, types.ModelInput):
-        raise InvalidInputError(f"{argument}: expected ModelInput, got {type(prompt).__name__}")
+        raise InvalidInputError(f"{argument}: expected tinker.ModelInput, got {_kind(prompt)}")
     return loops_sdk.ModelInput(
         [_to_chunk(chunk, f"{argument}.chunks[{at}]") for at, chunk in enumerate(prompt.chunks)]
     )
@@ -70,7 +70,7 @@ def to_data(data: Sequence[types.Datum]) -> list[loops_sdk.Datum]:
 
 def _to_datum(datum: types.Datum, where: str) -> loops_sdk.Datum:
     if not isinstance(datum, types.Datum):
-        raise InvalidInputError(f"{where}: expected Datum, got {type(datum).__name__}")
+        raise InvalidInputError(f"{where}: expected tinker.Datum, got {_kind(datum)}")
     try:
         tensors = {name: loops_sdk.TensorData(one.to_numpy(), one.dtype) for name, one in datum.loss_fn_inputs.items()}
         return loops_sdk.Datum(to_input(datum.model_input, "model_input"), tensors)
@@ -86,7 +86,7 @@ def to_params(params: types.SamplingParams) -> loops_sdk.SamplingParams:
         NotOfferedError: no end but `max_tokens` is wanted.
     """
     if not isinstance(params, types.SamplingParams):
-        raise InvalidInputError(f"sampling_params: expected SamplingParams, got {type(params).__name__}")
+        raise InvalidInputError(f"sampling_params: expected tinker.SamplingParams, got {_kind(params)}")
     if params.stop is not None and not isinstance(params.stop, str) and not len(params.stop):
         refuse("stop=[]", "Loops cannot sample past the end of a turn; leave stop out, or name what ends a sequence")
     return loops_sdk.SamplingParams(
@@ -176,3 +176,9 @@ def from_checkpoint(saved: loops_sdk.Checkpoint) -> types.Checkpoint:
         tinker_path=path.tinker_path,
         size_bytes=saved.size_bytes,
     )
+
+
+def _kind(value: object) -> str:
+    """The type of a value, with its package: `loops_sdk` has types of the same names."""
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
