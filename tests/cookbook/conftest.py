@@ -33,15 +33,20 @@ OFFLINE = {
 
 @attrs.frozen
 class Cookbook:
-    """Runs programs against one deployment, and reads what they have logged."""
+    """Runs programs in a folder against one deployment."""
 
     serving: Serving
     cwd: Path
+    hf_home: Path
 
     def run(self, program: Path, *, fails: bool = False, **options: object) -> str:
         """Runs a program to its end; gives what it wrote."""
         command = [sys.executable, "-m", "loops_sdk_sync.tinker", str(program)]
-        env = {"LOOPS_BASE_URL": self.serving.base_url, "BASETEN_API_KEY": self.serving.api_key}
+        env = {
+            "LOOPS_BASE_URL": self.serving.base_url,
+            "BASETEN_API_KEY": self.serving.api_key,
+            "HF_HOME": str(self.hf_home),  # what `datasets` keeps from earlier sessions would be taken for today's
+        }
         done = subprocess.run(
             [*command, *(f"{name}={value}" for name, value in options.items())],
             env={**os.environ, **OFFLINE, **env},
@@ -80,4 +85,4 @@ def mean(values: list[float]) -> float:
 def cookbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
     """A deployment that serves a model folder by its absolute path."""
     with serving(tmp_path_factory.mktemp("data"), "--base-model", str(MODEL)) as server:
-        yield Cookbook(server, PROGRAMS)
+        yield Cookbook(server, PROGRAMS, tmp_path_factory.mktemp("hf"))

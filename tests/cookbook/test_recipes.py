@@ -7,6 +7,7 @@ first, so folders of these names are what they get here: the recipes are what wa
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,16 +19,20 @@ from .conftest import MODEL, Cookbook, column, rows, write_rows
 
 RECIPES = Path(tinker_cookbook.__file__).parent / "recipes"
 NAME = "Qwen/Qwen3-8B-Base"
-SUFFIX = " Provide a numerical answer without units, written inside \\boxed{}."
-SUMS = [(a, b) for a in range(10) for b in range(10)]
+SUMS = [(a, b) for a in range(5) for b in range(5)]
 CONFIGS = "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: train.jsonl\n---\n"
 
 
 def no_robots() -> Iterator[object]:
-    """Sums in the words of `rl_loop`, answered as it wants them answered."""
-    for a, b in SUMS * 2:
-        question = {"role": "user", "content": f"What is {a} + {b}?{SUFFIX}"}
-        yield {"messages": [question, {"role": "assistant", "content": f"\\boxed{{{a + b}}}"}]}
+    """Conversations of two sums each, asked and answered in the form that `rl_loop` wants."""
+    draw = random.Random(0)
+    for _ in range(320):
+        yield {"messages": [said for a, b in draw.sample(SUMS, 2) for said in exchange(a, b)]}
+
+
+def exchange(a: int, b: int) -> list[dict[str, str]]:
+    asked = f"What is {a} + {b}? Provide a numerical answer without units, written inside \\boxed{{}}."
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": f"\\boxed{{{a + b}}}"}]
 
 
 def gsm8k() -> Iterator[object]:
@@ -51,7 +56,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipes(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
     data_dir = tmp_path_factory.mktemp("data")
     with contextlib.chdir(hub), serving(data_dir, "--base-model", NAME) as server:
-        yield Cookbook(server, hub)
+        yield Cookbook(server, hub, tmp_path_factory.mktemp("hf"))
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +72,17 @@ def _sl_loop(recipes: Cookbook, log_path: Path) -> None:
         RECIPES / "sl_loop.py",
         model_name=NAME,
         log_path=log_path,
-        batch_size=16,
-        learning_rate=1e-2,
+        batch_size=8,
+        learning_rate=6e-3,
         lora_rank=16,
         max_length=256,
-        save_every=5,
+        save_every=15,
     )
 
 
 def test_sl_loop(taught: Path) -> None:
     loss = column(taught, "train_mean_nll")
-    assert len(loss) == 12
+    assert len(loss) == 40
     assert loss[-1] < loss[0] / 2
 
 
@@ -85,11 +90,11 @@ def test_sl_loop_goes_on_with_weights_and_moments_of_its_checkpoint(
     recipes: Cookbook, taught: Path, tmp_path: Path
 ) -> None:
     checkpoints = rows(taught, "checkpoints.jsonl")
-    assert [saved["name"] for saved in checkpoints] == ["000005", "000010", "final"]
-    write_rows(tmp_path / "checkpoints.jsonl", checkpoints[:1])
+    assert [saved["name"] for saved in checkpoints] == ["000015", "000030", "final"]
+    write_rows(tmp_path / "checkpoints.jsonl", checkpoints[:2])
     _sl_loop(recipes, tmp_path)
-    assert column(tmp_path, "step") == list(range(5, 12))
-    assert column(tmp_path, "train_mean_nll") == pytest.approx(column(taught, "train_mean_nll")[5:], rel=1e-3)
+    assert column(tmp_path, "step") == list(range(30, 40))
+    assert column(tmp_path, "train_mean_nll") == pytest.approx(column(taught, "train_mean_nll")[30:], rel=1e-3)
 
 
 def test_rl_loop_from_what_sl_loop_has_taught(recipes: Cookbook, taught: Path, tmp_path: Path) -> None:
@@ -103,11 +108,11 @@ def test_rl_loop_from_what_sl_loop_has_taught(recipes: Cookbook, taught: Path, t
         group_size=8,
         learning_rate=1e-3,
         lora_rank=16,
-        max_tokens=16,
+        max_tokens=20,
         loss_fn="importance_sampling",
         save_every=2,
         max_steps=3,
     )
     reward = column(tmp_path, "reward/total")
     assert len(reward) == 3
-    assert all(0 < one < 1 for one in reward)
+    assert max(reward) > 0
