@@ -124,6 +124,14 @@ class Attaching:
             self._network, base_model, place, timeout=options.timeout, ready_timeout=options.ready_timeout
         )
 
+    async def acting(self, wanted: str) -> NoReturn:
+        """There is no control plane to act."""
+        self.control(wanted)
+
+    async def sampler_of(self, _model_path: str, _options: SamplerOptions) -> NoReturn:
+        """There is nobody who could start one."""
+        self.control("create_sampling_client_from_checkpoint")
+
     # ------------------------------------------------------------------ refusals
 
     def _refuse(self, **given: object) -> None:

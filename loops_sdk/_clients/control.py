@@ -98,9 +98,11 @@ class ControlPlane:
         """A run with its paired sampler."""
         return self._trusted_run((await self._ask(endpoints.GET_RUN, run_id=run_id)).run)
 
-    async def create_sampler(self, body: CreateSamplerBody, *, timeout: float) -> Sampler:
+    async def create_sampler(
+        self, body: CreateSamplerBody, base_model: str | None = None, *, timeout: float
+    ) -> Sampler:
         """Provision a sampler. Sent once; a lost answer is looked up on the run that it is paired with, or else among
-        the samplers that no run has and that were not there before.
+        the samplers of `base_model` that no run has and that were not there before.
 
         One of the latter at a time: samplers do not say whose they are.
         """
@@ -108,7 +110,7 @@ class ControlPlane:
             return await self._created(body, timeout, lambda: self._paired_with(body))
         async with self._creating:
             before = {sampler.id for sampler in await self.list_samplers()}
-            return await self._created(body, timeout, lambda: self._newest_alone(body, before))
+            return await self._created(body, timeout, lambda: self._newest_alone(base_model, before))
 
     async def _created(
         self, body: CreateSamplerBody, timeout: float, look: Callable[[], Awaitable[Sampler | None]]
@@ -213,12 +215,12 @@ class ControlPlane:
     async def _paired_with(self, body: CreateSamplerBody) -> Sampler | None:
         return (await self.get_run(str(body.run_id))).sampler
 
-    async def _newest_alone(self, body: CreateSamplerBody, before: set[str]) -> Sampler | None:
+    async def _newest_alone(self, base_model: str | None, before: set[str]) -> Sampler | None:
         """The newest sampler of the wanted model that was not there before the create and belongs to no run."""
         listed = await self.list_samplers()
         paired = {run.sampler.id for run in await self.list_runs() if run.sampler is not None}
         others = before | paired | self._seen
-        new = [one for one in listed if one.base_model == body.base_model and one.id not in others]
+        new = [one for one in listed if one.base_model == base_model and one.id not in others]
         return max(new, key=lambda one: one.created_at, default=None)
 
     async def _recovered(self, error: LoopsError, look: Callable[[], Awaitable[T | None]]) -> T | None:

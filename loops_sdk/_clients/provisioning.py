@@ -46,6 +46,7 @@ class Provisioning:
         self._team = team
         self._reuse = reuse
         self._opening = asyncio.Lock()
+        self._acts = False
         self._session_id: str | None = None
 
     def __repr__(self) -> str:
@@ -53,11 +54,10 @@ class Provisioning:
 
     async def open(self) -> None:
         """Look the team up and open the session, once."""
+        control = await self.acting("session")
         async with self._opening:
             if self._session_id is None:
-                if self._team is not None:
-                    await self._control.act_for(self._team)
-                self._session_id = (await self._control.create_session(self._project_id)).id
+                self._session_id = (await control.create_session(self._project_id)).id
 
     @property
     def state(self) -> str:
@@ -84,6 +84,14 @@ class Provisioning:
 
     def control(self, _wanted: str) -> ControlPlane:
         """The control plane, whatever it is wanted for."""
+        return self._control
+
+    async def acting(self, _wanted: str) -> ControlPlane:
+        """The control plane, for calls that the team has in a form of its own."""
+        async with self._opening:
+            if self._team is not None and not self._acts:
+                await self._control.act_for(self._team)
+                self._acts = True
         return self._control
 
     # ------------------------------------------------------------------ trainers
@@ -173,14 +181,21 @@ class Provisioning:
     async def sampler(self, base_model: str, options: SamplerOptions) -> SamplingClient:
         """A client of a new sampler that no run has, once that is up."""
         await self.open()
-        body = CreateSamplerBody(
-            self.session_id,
-            base_model,
-            max_seq_length=options.max_seq_len,
-            num_replicas=options.replicas,
-            reuse_from_session_id=self._reuse.session_id,
-        )
-        made = await self._control.create_sampler(body, timeout=options.timeout)
+        body = CreateSamplerBody(self.session_id, base_model, reuse_from_session_id=self._reuse.session_id)
+        return await self._sampler_alone(body, base_model, options)
+
+    async def sampler_of(self, model_path: str, options: SamplerOptions) -> SamplingClient:
+        """A client of a new sampler that serves one checkpoint, for good."""
+        await self.open()
+        saved = await self._control.checkpoint(model_path)
+        if not saved.base_model:
+            raise ProtocolError(f"unexpected reply: expected the base model of {model_path}, got {saved.base_model!r}")
+        body = CreateSamplerBody(self.session_id, model_path=model_path)
+        return await self._sampler_alone(body, saved.base_model, options)
+
+    async def _sampler_alone(self, body: CreateSamplerBody, base_model: str, options: SamplerOptions) -> SamplingClient:
+        sized = attrs.evolve(body, max_seq_length=options.max_seq_len, num_replicas=options.replicas)
+        made = await self._control.create_sampler(sized, base_model, timeout=options.timeout)
         place = await sampler_ready(made, self._control, options.ready_timeout, session_id=self.session_id, run_id=None)
         return SamplingClient._of_service(
             self._network,

@@ -63,9 +63,7 @@ class Publishing:
 
     def check(self, model_path: str) -> None:
         """Refuse what is not the address of sampler weights of this run."""
-        path = CheckpointPath.parse(model_path, "model_path")
-        if path.kind != "sampler_weights":
-            raise InvalidInputError(f"model_path: expected sampler_weights, which samplers load; got {model_path!r}")
+        path = sampler_weights(model_path)
         if self.run_id is not None and path.run_id != self.run_id:
             raise InvalidInputError(f"model_path: the paired sampler serves run {self.run_id}, got {model_path!r}")
 
@@ -86,3 +84,11 @@ class Publishing:
             min_policy_version=min_policy_version,
             timeout=self.timeout,
         )
+
+
+def sampler_weights(model_path: str) -> CheckpointPath:
+    """The address of what samplers load; anything else is refused."""
+    path = CheckpointPath.parse(model_path, "model_path")
+    if path.kind != "sampler_weights":
+        raise InvalidInputError(f"model_path: expected sampler_weights, which samplers load; got {model_path!r}")
+    return path

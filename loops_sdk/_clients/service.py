@@ -21,6 +21,7 @@ from loops_sdk._clients.attaching import Attaching
 from loops_sdk._clients.downloads import download_checkpoint
 from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
 from loops_sdk._clients.provisioning import Provisioning
+from loops_sdk._clients.publishing import sampler_weights
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.training import TrainingClient, check_weights
 from loops_sdk._net.futures import OperationFuture
@@ -32,6 +33,7 @@ from loops_sdk.types import (
     Checkpoint,
     CheckpointFilesResponse,
     LoadWeightsResponse,
+    Run,
     ServerCapabilities,
     WandbConfig,
 )
@@ -355,7 +357,8 @@ class ServiceClient:
 
         Args:
             base_model: name of the base model.
-            model_path: not supported here; use `TrainingClient.create_sampling_client_async`.
+            model_path: not supported here; use `TrainingClient.create_sampling_client_async`, or
+                `create_sampling_client_from_checkpoint_async`.
             timeout: seconds that provisioning may take; later, that each call may take with all its attempts.
             ready_timeout: seconds to wait until the sampler is up.
             max_seq_len: longest prompt plus continuation in tokens; default: what the model supports.
@@ -372,7 +375,7 @@ class ServiceClient:
         if model_path is not None:
             raise UnsupportedError(
                 "model_path: a sampler of its own serves the base model; use TrainingClient.create_sampling_client "
-                "for the weights of a run"
+                "for the weights of a run, create_sampling_client_from_checkpoint when that has ended"
             )
         check_model(base_model)
         options = SamplerOptions(timeout, ready_timeout, max_seq_len, replicas)
@@ -380,6 +383,71 @@ class ServiceClient:
         sampling = await self._way.sampler(base_model, options)
         self._samplings.add(sampling)
         return sampling
+
+    async def create_sampling_client_from_checkpoint_async(
+        self,
+        model_path: str,
+        *,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+    ) -> SamplingClient:
+        """Provision a sampler of its own that serves one checkpoint for good, whatever is trained later, and wait until
+        it is ready. A run that is still open samples from its checkpoints without one
+        (`TrainingClient.create_sampling_client_async`).
+
+        Args:
+            model_path: the ``bt://loops:<run_id>/sampler_weights/<name>`` address of any run.
+            timeout, ready_timeout, max_seq_len, replicas: as in `create_sampling_client_async`.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint; nothing was made.
+            ProtocolError: the service does not tell the checkpoint's base model; nothing was made.
+            UnsupportedError: the client is a `local` one.
+            BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as in
+                `create_sampling_client_async`.
+        """
+        sampler_weights(model_path)
+        options = SamplerOptions(timeout, ready_timeout, max_seq_len, replicas)
+        self._require_open()
+        sampling = await self._way.sampler_of(model_path, options)
+        self._samplings.add(sampling)
+        return sampling
+
+    # ------------------------------------------------------------------ what there is
+
+    async def list_runs_async(self, base_model: str | None = None) -> list[Run]:
+        """The caller's own runs, those that have ended (state ``INACTIVE``) too; a team's where the client has a team.
+
+        Args:
+            base_model: runs of this base model only.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        if base_model is not None:
+            check_text("base_model", base_model)
+        control = await self._way.acting("list_runs")
+        return await control.list_runs(base_model=base_model)
+
+    async def get_run_async(self, run_id: str) -> Run:
+        """A run: its base model, its state, its sampler.
+
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
+
+        Raises:
+            InvalidInputError: not a run id.
+            NotFoundError: there is no such run.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        check_name("run_id", run_id)
+        return await self._way.control("get_run").get_run(run_id)
 
     async def get_server_capabilities_async(
         self, model: str | None = None, use_case: str | None = None, max_seq_len: int | None = None

@@ -56,7 +56,19 @@ class InstanceType:
 
 @attrs.frozen
 class Sampler:
-    """A sampling server. `model_id` and `deployment_id` name what it runs on; both are `None` when it is serverless."""
+    """A sampling server.
+
+    Attributes:
+        id: the service's id of it.
+        base_url: its address.
+        base_model: name of its base model.
+        created_at: when it was made, with time zone.
+        status: its state: ``ACTIVE``, ``SCALED_TO_ZERO``, ``LOADING_MODEL``, ``BUILD_FAILED`` or another.
+        user: who made it.
+        model_id, deployment_id: what it runs on; both are `None` when it is serverless.
+        instance_type: the machine it runs on, when that is told.
+        node_count: number of such machines.
+    """
 
     id: str
     base_url: str
@@ -72,8 +84,20 @@ class Sampler:
 
 @attrs.frozen
 class Run:
-    """A training run: one adapter on one trainer. `base_url` is the trainer's address; `sampler` is the paired
-    sampler.
+    """A training run: one adapter on one trainer.
+
+    Attributes:
+        id: the service's id of it, as in ``bt://loops:<id>/weights/<name>``.
+        session_id: the session in which it was made.
+        name: the name it was given; by default that of the base model.
+        base_model: name of the base model.
+        base_url: the trainer's address.
+        created_at: when it was made, with time zone.
+        status: ``ACTIVE``, or ``INACTIVE`` once it was replaced or shut down.
+        user: who made it.
+        deployment_id: what the trainer runs on.
+        lora_config_version: version of the adapter's description, when that is told.
+        sampler: the paired sampler, once there is one.
     """
 
     id: str

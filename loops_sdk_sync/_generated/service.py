@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import loops_sdk
-from loops_sdk import Checkpoint, CheckpointFilesResponse, ServerCapabilities, WandbConfig
+from loops_sdk import Checkpoint, CheckpointFilesResponse, Run, ServerCapabilities, WandbConfig
 from loops_sdk.instrumentation import Observer
 from loops_sdk_sync._generated.sampling import SamplingClient
 from loops_sdk_sync._generated.training import TrainingClient
@@ -541,7 +541,8 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
 
         Args:
             base_model: name of the base model.
-            model_path: not supported here; use `TrainingClient.create_sampling_client_async`.
+            model_path: not supported here; use `TrainingClient.create_sampling_client_async`, or
+                `create_sampling_client_from_checkpoint_async`.
             timeout: seconds that provisioning may take; later, that each call may take with all its attempts.
             ready_timeout: seconds to wait until the sampler is up.
             max_seq_len: longest prompt plus continuation in tokens; default: what the model supports.
@@ -583,7 +584,8 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
 
         Args:
             base_model: name of the base model.
-            model_path: not supported here; use `TrainingClient.create_sampling_client_async`.
+            model_path: not supported here; use `TrainingClient.create_sampling_client_async`, or
+                `create_sampling_client_from_checkpoint_async`.
             timeout: seconds that provisioning may take; later, that each call may take with all its attempts.
             ready_timeout: seconds to wait until the sampler is up.
             max_seq_len: longest prompt plus continuation in tokens; default: what the model supports.
@@ -609,6 +611,134 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
             ),
             self,
         )
+
+    def create_sampling_client_from_checkpoint(
+        self,
+        model_path: str,
+        *,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+    ) -> SamplingClient:
+        """Provision a sampler of its own that serves one checkpoint for good, whatever is trained later, and wait until
+        it is ready. A run that is still open samples from its checkpoints without one
+        (`TrainingClient.create_sampling_client_async`).
+
+        Args:
+            model_path: the ``bt://loops:<run_id>/sampler_weights/<name>`` address of any run.
+            timeout, ready_timeout, max_seq_len, replicas: as in `create_sampling_client_async`.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint; nothing was made.
+            ProtocolError: the service does not tell the checkpoint's base model; nothing was made.
+            UnsupportedError: the client is a `local` one.
+            BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as in
+                `create_sampling_client_async`.
+        """
+        return SamplingClient._around(
+            self._portal.call(
+                self._core.create_sampling_client_from_checkpoint_async,
+                model_path,
+                timeout=timeout,
+                ready_timeout=ready_timeout,
+                max_seq_len=max_seq_len,
+                replicas=replicas,
+            ),
+            self,
+        )
+
+    async def create_sampling_client_from_checkpoint_async(
+        self,
+        model_path: str,
+        *,
+        timeout: float = 600.0,
+        ready_timeout: float = 3600.0,
+        max_seq_len: int | None = None,
+        replicas: int | None = None,
+    ) -> SamplingClient:
+        """Provision a sampler of its own that serves one checkpoint for good, whatever is trained later, and wait until
+        it is ready. A run that is still open samples from its checkpoints without one
+        (`TrainingClient.create_sampling_client_async`).
+
+        Args:
+            model_path: the ``bt://loops:<run_id>/sampler_weights/<name>`` address of any run.
+            timeout, ready_timeout, max_seq_len, replicas: as in `create_sampling_client_async`.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            NotFoundError: there is no such checkpoint; nothing was made.
+            ProtocolError: the service does not tell the checkpoint's base model; nothing was made.
+            UnsupportedError: the client is a `local` one.
+            BadRequestError, RequestTimeoutError, DeploymentFailedError, LoopsError: as in
+                `create_sampling_client_async`.
+        """
+        return SamplingClient._around(
+            await self._portal.call_async(
+                self._core.create_sampling_client_from_checkpoint_async,
+                model_path,
+                timeout=timeout,
+                ready_timeout=ready_timeout,
+                max_seq_len=max_seq_len,
+                replicas=replicas,
+            ),
+            self,
+        )
+
+    def list_runs(self, base_model: str | None = None) -> list[Run]:
+        """The caller's own runs, those that have ended (state ``INACTIVE``) too; a team's where the client has a team.
+
+        Args:
+            base_model: runs of this base model only.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        return self._portal.call(self._core.list_runs_async, base_model)
+
+    async def list_runs_async(self, base_model: str | None = None) -> list[Run]:
+        """The caller's own runs, those that have ended (state ``INACTIVE``) too; a team's where the client has a team.
+
+        Args:
+            base_model: runs of this base model only.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        return await self._portal.call_async(self._core.list_runs_async, base_model)
+
+    def get_run(self, run_id: str) -> Run:
+        """A run: its base model, its state, its sampler.
+
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
+
+        Raises:
+            InvalidInputError: not a run id.
+            NotFoundError: there is no such run.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        return self._portal.call(self._core.get_run_async, run_id)
+
+    async def get_run_async(self, run_id: str) -> Run:
+        """A run: its base model, its state, its sampler.
+
+        Args:
+            run_id: id of the run, for example `TrainingClient.run_id`.
+
+        Raises:
+            InvalidInputError: not a run id.
+            NotFoundError: there is no such run.
+            UnsupportedError: the client is a `local` one.
+            LoopsError: the control plane could not be reached.
+        """
+        return await self._portal.call_async(self._core.get_run_async, run_id)
 
     def get_server_capabilities(
         self,

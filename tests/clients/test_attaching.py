@@ -158,6 +158,9 @@ async def test_there_is_neither_session_nor_control_plane(local: ServiceClient, 
         _ = local.session_id
     for call in (
         local.list_checkpoints_async("r1"),
+        local.list_runs_async(),
+        local.get_run_async("r1"),
+        local.create_sampling_client_from_checkpoint_async("bt://loops:r1/sampler_weights/a"),
         local.get_server_capabilities_async(),
         local.get_checkpoint_archive_url_async("id-1"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -134,3 +135,14 @@ async def test_only_the_very_name_is_the_team(service: Any, reply: Any) -> None:
     service.on["GET /v1/teams"] = similar
     async with ServiceClient(base_url=service.control, team="Blue"):
         assert service.lines("/sessions") == ["POST /v1/teams/t1/loops/sessions"]
+
+
+async def test_the_runs_of_a_team_are_listed_before_there_is_a_session(service: Any) -> None:
+    service.teams = [{"id": "t1", "name": "blue", "default": False, "created_at": "2026-01-01T00:00:00Z"}]
+    async with contextlib.AsyncExitStack() as closing:
+        client = ServiceClient(base_url=service.control, team="blue")
+        closing.push_async_callback(client.aclose)
+        await client.list_runs_async()
+        await client.list_runs_async()
+    assert service.lines("GET") == ["GET /v1/teams", *["GET /v1/teams/t1/loops/runs"] * 2]
+    assert service.lines("POST") == []

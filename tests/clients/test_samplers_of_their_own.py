@@ -9,6 +9,7 @@ import pytest
 
 from loops_sdk import ServiceClient, errors
 
+ADAPTER = "bt://loops:r1/sampler_weights/step-1"
 CREATE, LIST = "POST /v1/loops/samplers", "GET /v1/loops/samplers"
 
 
@@ -62,6 +63,44 @@ async def test_arguments_are_checked_before_anything_is_sent(
     with pytest.raises(errors.InvalidInputError, match=message):
         await client.create_sampling_client_async(**{"base_model": "acme/model", **arguments})
     assert service.asked == []
+
+
+# ---------------------------------------------------------------- of a checkpoint
+
+
+async def test_a_sampler_of_one_checkpoint(client: ServiceClient, service: Any) -> None:
+    limits = {"timeout": 9.0, "ready_timeout": 9.0, "max_seq_len": 64, "replicas": 2}
+    made = await client.create_sampling_client_from_checkpoint_async(model_path=ADAPTER, **limits)
+    wanted = {"session_id": "s1", "model_path": ADAPTER, "max_seq_length": 64, "num_replicas": 2}
+    assert service.last(CREATE).body == wanted
+    assert made.base_model == "acme/model"
+    assert (await made.sample_async([1, 2])).sequences[0].tokens == [7, 8]
+
+
+async def test_a_checkpoint_that_is_not_there_makes_nothing(client: ServiceClient, service: Any) -> None:
+    with pytest.raises(errors.NotFoundError, match="sampler_weights/other"):
+        await client.create_sampling_client_from_checkpoint_async("bt://loops:r1/sampler_weights/other")
+    assert service.lines(CREATE) == []
+
+
+@pytest.mark.parametrize("path", ["bt://loops:r1/weights/step-1", "step-1", None])
+async def test_what_no_sampler_loads_is_refused_before_anything_is_sent(
+    client: ServiceClient, service: Any, path: Any
+) -> None:
+    with pytest.raises(errors.InvalidInputError, match=r"^model_path: expected "):
+        await client.create_sampling_client_from_checkpoint_async(path)
+    assert service.asked == []
+
+
+async def test_its_lost_answer_is_looked_up_by_the_base_model(client: ServiceClient, service: Any, reply: Any) -> None:
+    async def lose(_request: Any) -> Any:
+        service.make_alone()
+        service.make_alone(base_model="acme/other")
+        return reply(504)
+
+    service.on[CREATE] = lose
+    made = await client.create_sampling_client_from_checkpoint_async(ADAPTER)
+    assert (made.sampler_id, service.lines(CREATE)) == ("alone1", [CREATE])
 
 
 # ---------------------------------------------------------------- lost answers

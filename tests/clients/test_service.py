@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from loops_sdk import AdamParams, ServiceClient, TrainingClient, errors
+from loops_sdk import AdamParams, Run, Sampler, ServiceClient, TrainingClient, errors
 from loops_sdk._clients import provisioning
 from loops_sdk._net import keepalive
 from loops_sdk._net.caller import Patience
@@ -843,6 +843,34 @@ async def test_checkpoints_of_a_run(client: ServiceClient, service: Any) -> None
     assert service.asked[-1].body == {"run_id": "r1"}
     with pytest.raises(errors.InvalidInputError, match=r"^run_id: expected 1 to 255 letters"):
         await client.list_checkpoints_async("../r1")
+
+
+async def test_runs_are_listed_and_looked_at_without_a_session(client: ServiceClient, service: Any) -> None:
+    assert await client.list_runs_async("acme/model") == []
+    assert service.lines("POST") == []
+    await create(client)
+    service.sampler_made = True
+    (run,) = await client.list_runs_async(base_model="acme/model")
+    assert run == await client.get_run_async(run_id="r1")
+    assert (run.id, run.base_model, run.session_id, run.status.name) == ("r1", "acme/model", "s1", "ACTIVE")
+    assert (run.base_url, run.user.email, run.deployment_id, run.lora_config_version) == (
+        service.trainer,
+        None,
+        None,
+        None,
+    )
+    assert isinstance(run, Run)
+    assert run.name
+    assert run.created_at.tzinfo is not None
+    paired = run.sampler
+    assert isinstance(paired, Sampler)
+    assert (paired.id, paired.base_model, paired.status.name) == ("sam1", "acme/model", "ACTIVE")
+    assert (paired.base_url, paired.user, paired.created_at) == (service.sampler, run.user, run.created_at)
+    assert (paired.model_id, paired.deployment_id, paired.instance_type, paired.node_count) == (None, None, None, 1)
+    with pytest.raises(errors.InvalidInputError, match=r"^run_id: expected 1 to 255 letters"):
+        await client.get_run_async("../r1")
+    with pytest.raises(errors.InvalidInputError, match=r"^base_model: expected a non-empty string"):
+        await client.list_runs_async("")
 
 
 async def test_training_clients_end_with_their_service(client: ServiceClient, service: Any) -> None:

@@ -29,6 +29,8 @@ from loops_sdk_sync import (
     LoadWeightsResponse,
     OperationInfo,
     OptimStepResponse,
+    Run,
+    Sampler,
     SampleResult,
     SamplingClient,
     SaveWeightsResponse,
@@ -64,6 +66,9 @@ def service(client: ServiceClient) -> None:
     assert_type(client.create_training_client_from_state_with_optimizer(STATE, name="n"), TrainingClient)
     assert_type(client.attach_training_client("r", 600, rank=8, publish_timeout=1.0), TrainingClient)
     assert_type(client.create_sampling_client("m", ready_timeout=1.0, replicas=2), SamplingClient)
+    assert_type(client.create_sampling_client_from_checkpoint(ADAPTER, replicas=2), SamplingClient)
+    assert_type(client.list_runs("m"), list[Run])
+    assert_type(client.get_run("r").sampler, Sampler | None)
     assert_type(client.get_server_capabilities("m", "rl", 512), ServerCapabilities)
     assert_type(client.list_checkpoints("r"), list[Checkpoint])
     assert_type(client.get_checkpoint_archive_url("id", page_size=10, page_token=10), CheckpointFilesResponse)
@@ -124,6 +129,9 @@ async def awaited_service(client: ServiceClient) -> None:
     assert_type(await client.create_training_client_from_state_with_optimizer_async(STATE), TrainingClient)
     assert_type(await client.attach_training_client_async("r", rank=None), TrainingClient)
     assert_type(await client.create_sampling_client_async("m"), SamplingClient)
+    assert_type(await client.create_sampling_client_from_checkpoint_async(ADAPTER, timeout=1.0), SamplingClient)
+    assert_type(await client.list_runs_async(), list[Run])
+    assert_type(await client.get_run_async("r"), Run)
     assert_type(await client.get_server_capabilities_async(use_case="sft"), ServerCapabilities)
     assert_type(await client.list_checkpoints_async("r"), list[Checkpoint])
     assert_type(await client.get_checkpoint_archive_url_async("id"), CheckpointFilesResponse)
@@ -176,6 +184,9 @@ def wrong_service(client: ServiceClient) -> None:
     client.attach_training_client()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.attach_training_client("r", rank="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.create_sampling_client("m", replicas="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.create_sampling_client_from_checkpoint()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.list_runs(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.get_run()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.get_server_capabilities(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.list_checkpoints()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.get_checkpoint_archive_url("id", page="2")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,1 @@
+"""The namespace of the Tinker SDK over the clients of this package."""

@@ -1,0 +1,1 @@
+"""The modules of the Tinker SDK's `lib` that scripts import from."""

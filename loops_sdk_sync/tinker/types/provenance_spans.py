@@ -1,0 +1,65 @@
+"""Where the tokens of a training example came from, as runs of consecutive positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from loops_sdk import InvalidInputError
+
+__all__ = ["PromptProvenanceSpan", "ProvenanceSpans", "SampledProvenanceSpan"]
+
+
+def _check(span: PromptProvenanceSpan | SampledProvenanceSpan) -> None:
+    kind = type(span).__name__
+    if not span.sequence_id:
+        raise InvalidInputError(f"{kind}: sequence_id is empty, expected that of a sampled sequence")
+    for name in ("offset", "length"):
+        if getattr(span, name) < 0:
+            raise InvalidInputError(f"{kind}: {name} is {getattr(span, name)}, expected a number >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptProvenanceSpan:
+    """A run of tokens that were read as a prompt.
+
+    Args:
+        sequence_id: `SampledSequence.sequence_id` of a sequence that was sampled from this prompt.
+        offset: where the run begins in the prompt.
+        length: number of tokens in it.
+
+    Raises:
+        InvalidInputError: an empty `sequence_id`, or a negative number.
+    """
+
+    sequence_id: str
+    offset: int = 0
+    length: int
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledProvenanceSpan:
+    """A run of tokens that one sequence sampled.
+
+    Args:
+        sequence_id: `SampledSequence.sequence_id` of that sequence.
+        offset: where the run begins in its tokens.
+        length: number of tokens in it.
+
+    Raises:
+        InvalidInputError: an empty `sequence_id`, or a negative number.
+    """
+
+    sequence_id: str
+    offset: int = 0
+    length: int
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+#: Runs that cover the positions of an input one after the other, each position once.
+ProvenanceSpans: TypeAlias = list[PromptProvenanceSpan | SampledProvenanceSpan]
