@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from loops_sdk_sync._futures import CoreFuture, Future
 from loops_sdk_sync._portal import Closable, Portal, portal
@@ -26,6 +26,8 @@ class Proxy(Generic[C]):
     _core: C
     _door: Portal
     _parent: Proxy[Any] | None
+    #: The subclasses that a client hands out in place of the generated clients.
+    _given: ClassVar[Mapping[type[Proxy[Any]], type[Proxy[Any]]]] = {}
 
     def _start(self, core: C, opening: Callable[[C], Coroutine[Any, Any, object]] | None = None) -> None:
         """Take over a client that belongs to nobody else: it is closed when this one is collected, or at exit."""
@@ -49,7 +51,8 @@ class Proxy(Generic[C]):
     @classmethod
     def _around(cls, core: C, parent: Proxy[Any]) -> Self:
         """The facade of a client that ends with the one that made it."""
-        self = cls.__new__(cls)
+        kind = cast("type[Self]", parent._given.get(cls, cls))
+        self = kind.__new__(kind)
         self._core, self._door, self._parent = core, parent._door, parent
         return self
 

@@ -20,14 +20,24 @@ from loops_sdk.cli.deployment import deployment_options, durable_option, started
 )
 @deployment_options
 @durable_option
-@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--tinker",
+    is_flag=True,
+    help="Let `import tinker` and `import baseten.loops` mean loops_sdk_sync in SCRIPT and its child processes, "
+    "whether the originals are installed or not. TINKER_BASE_URL and TINKER_API_KEY are set to this deployment's, for "
+    "scripts that check that they are there.",
+)
+@click.option("-m", "module", is_flag=True, help="SCRIPT is the name of a module, as for python -m.")
+@click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(
     base_model: str,
     data_dir: Path | None,
     max_seq_len: int | None,
     durable: bool,
-    script: Path,
+    tinker: bool,
+    module: bool,
+    script: str,
     args: tuple[str, ...],
 ) -> None:
     """Run SCRIPT with ARGS against a deployment on this machine, then stop it.
@@ -35,16 +45,22 @@ def run(
     The script finds LOOPS_BASE_URL, BASETEN_API_KEY and LOOPS_BASE_MODEL (the name of the base model) in its
     environment. Its exit code is passed on.
     """
-    command = [sys.executable, str(script), *args]
-    sys.exit(asyncio.run(_run(base_model, data_dir, max_seq_len, durable, command)))
+    if not module and not Path(script).is_file():
+        raise click.BadParameter(f"there is no file {script!r}.", param_hint="SCRIPT")
+    # By its name: this package does not know the other one, which ships with it.
+    through = ["-m", "loops_sdk_sync.tinker"] if tinker else []
+    command = [sys.executable, *through, *(["-m"] if module else []), script, *args]
+    sys.exit(asyncio.run(_run(base_model, data_dir, max_seq_len, durable, tinker, command)))
 
 
 async def _run(
-    base_model: str, data_dir: Path | None, max_seq_len: int | None, durable: bool, command: list[str]
+    base_model: str, data_dir: Path | None, max_seq_len: int | None, durable: bool, tinker: bool, command: list[str]
 ) -> int:
     console = Console(stderr=True, highlight=False)
     async with started(console, base_model, data_dir, max_seq_len, durable=durable) as stack:
         env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
+        if tinker:
+            env |= {"TINKER_BASE_URL": stack.base_url, "TINKER_API_KEY": stack.api_key}
         script = await asyncio.create_subprocess_exec(*command, env=env)
         try:
             _pass_on_signals(script)

@@ -83,12 +83,16 @@ def public() -> Iterator[tuple[str, str, object]]:
             yield door, name, getattr(module, name)
 
 
+#: What `loops_sdk_sync.baseten.models` gives the values where it is imported.
+OF_THE_SERVICE = {"model_dump", "model_validate"}
+
+
 def members(kind: type) -> set[str]:
     """What a class shows, as Python sees it: methods and properties of its own and of private bases."""
     every = {value for _, _, value in public() if inspect.isclass(value)}
     owners = [kind, *(base for base in kind.__mro__[1:] if "loops_sdk" in base.__module__ and base not in every)]
     shown = {name for owner in owners for name, value in vars(owner).items() if callable(value) or _is_bound(value)}
-    return {name for name in shown if not name.startswith("_")} - {"Self"}
+    return {name for name in shown if not name.startswith("_")} - {"Self"} - OF_THE_SERVICE
 
 
 def _is_bound(value: object) -> bool:

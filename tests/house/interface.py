@@ -26,6 +26,8 @@ TITLE = "## Every name of the interface, and its test"
 #: What only one of the two packages has, and what users get from calls and never make themselves.
 ONLY: dict[str, ModuleType] = {"Future": loops_sdk_sync, "ServiceClient.open": loops_sdk}
 GIVEN = {"ComposedFuture", "Future", "OperationFuture"}
+#: What `loops_sdk_sync.baseten.models` gives the values where it is imported, as by its tests: no names of the interface.
+OF_THE_SERVICE = {"model_dump", "model_validate"}
 #: Names that the two forms of a member do not share.
 SPELT = {"close": "aclose"}
 
@@ -177,7 +179,7 @@ def _public(package: ModuleType) -> Iterator[tuple[str, bool]]:
 
 def _members(kind: type) -> set[str]:
     fields = {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set()
-    return {name.removesuffix("_async") for name in vars(kind) if not name.startswith("_")} - fields
+    return {name.removesuffix("_async") for name in vars(kind) if not name.startswith("_")} - fields - OF_THE_SERVICE
 
 
 # ------------------------------------------------------------------ is it tested?

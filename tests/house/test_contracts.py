@@ -47,6 +47,11 @@ VIOLATIONS = {
         "import loops_sdk._wire",
         "the sync house enters by the front door",
     ),
+    "one namespace of others leans on the other": (
+        "loops_sdk_sync/baseten/models.py",
+        "import loops_sdk_sync.tinker.loader",
+        "floors of the sync house",
+    ),
     "the annex borrows the client's pipes": (
         "loops_sdk/local/engine/protocol.py",
         "import loops_sdk._net",

@@ -17,7 +17,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("package", ["loops_sdk", "loops_sdk_sync"])
+@pytest.mark.parametrize("package", ["loops_sdk", "loops_sdk_sync", "loops_sdk_sync.baseten", "loops_sdk_sync.tinker"])
 def test_importing_a_front_door_loads_no_heavy_guest(package: str) -> None:
     modules = loaded_by(f"import {package}")
     assert package in modules

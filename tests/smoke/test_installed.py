@@ -71,3 +71,14 @@ def test_the_documented_quickstart_runs() -> None:
     done = subprocess.run([command, "run", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "completion:" in done.stdout
+
+
+@wheel_only
+def test_scripts_for_other_packages_find_ours(tmp_path: Path) -> None:
+    """In a child process, too: what tells children is a file that nothing imports."""
+    script = tmp_path / "script.py"
+    code = "import baseten.loops, tinker; print(tinker.__name__, baseten.loops.__name__)"
+    script.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}], check=True)\n")
+    command = [sys.executable, "-m", "loops_sdk_sync.tinker", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("loops_sdk_sync.tinker loops_sdk_sync.baseten\n", "")

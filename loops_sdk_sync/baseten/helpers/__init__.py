@@ -1,0 +1,1 @@
+"""Helpers for the values, by the name under which scripts import them."""
