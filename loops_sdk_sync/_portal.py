@@ -71,8 +71,7 @@ class Portal:
         """`call` through a future of the caller's, which was there before anything began: however the wait is cut
         short, by Ctrl-C for example, and however early, the call is cancelled with it.
         """
-        if threading.current_thread() is self._thread:
-            raise LoopsError(_OWN_THREAD)
+        self.require_other_thread()
         try:
             self.start(waiting, function, *args, **kwargs)
             return waiting.result()
@@ -83,6 +82,15 @@ class Portal:
         except BaseException:
             waiting.cancel()
             raise
+
+    def require_other_thread(self) -> None:
+        """Refuse to block the thread that would have to do the work.
+
+        Raises:
+            LoopsError: this is that thread.
+        """
+        if threading.current_thread() is self._thread:
+            raise LoopsError(_OWN_THREAD)
 
     async def bridge(
         self, waiting: futures.Future[T], function: Coroutines[P, T], *args: P.args, **kwargs: P.kwargs

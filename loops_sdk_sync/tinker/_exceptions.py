@@ -26,6 +26,7 @@ __all__ = [
     "ConflictError",
     "InternalServerError",
     "NotFoundError",
+    "NotOfferedError",
     "PermissionDeniedError",
     "RateLimitError",
     "Request",
@@ -210,6 +211,13 @@ class RequestFailedError(TinkerError):
         return type(self), (self.message, self.request_id, self.category)
 
 
+class NotOfferedError(TinkerError, loops_sdk.UnsupportedError):
+    """Loops has no counterpart of what was asked for; the message names it and says what to do instead."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loops_sdk.UnsupportedError.__reduce__(self)
+
+
 _BY_STATUS: Mapping[int, type[APIStatusError]] = {
     kind.status_code: kind
     for kind in (
@@ -231,15 +239,17 @@ _FAULTS_OF_INPUT = {"BadRequestError", "IndexError", "InvalidInputError", "KeyEr
 def from_loops(error: LoopsError) -> Exception:
     """The error of this namespace that an error of `loops_sdk` is here; raise it ``from`` that.
 
-    What is the caller's own doing stays as it is: `InvalidInputError` (a ValueError), `UnsupportedError` (a
-    NotImplementedError) and `ClientClosedError` (a RuntimeError).
+    What is the caller's own doing stays as it is: `InvalidInputError` (a ValueError) and `ClientClosedError` (a
+    RuntimeError).
 
     Args:
         error: what went wrong; its whole text becomes the message.
     """
     match error:
-        case loops_sdk.InvalidInputError() | loops_sdk.UnsupportedError() | loops_sdk.ClientClosedError():
+        case loops_sdk.InvalidInputError() | loops_sdk.ClientClosedError() | NotOfferedError():
             return error
+        case loops_sdk.UnsupportedError():
+            return NotOfferedError(error.message, **error.context())
         case loops_sdk.RemoteOpError():
             return RequestFailedError(str(error), error.operation_id or "", _category(error.error_class))
         case loops_sdk.RequestTimeoutError():
