@@ -26,7 +26,7 @@ TITLE = "## Every name of the interface, and its test"
 #: What only one of the two packages has, and what users get from calls and never make themselves.
 ONLY: dict[str, ModuleType] = {"Future": loops_sdk_sync, "ServiceClient.open": loops_sdk}
 GIVEN = {"ComposedFuture", "Future", "OperationFuture"}
-#: What `loops_sdk_sync.baseten.models` gives the values where it is imported, as by its tests: no names of the interface.
+#: What `loops_sdk_sync.baseten.models` gives the values, as its tests do: no names of the interface.
 OF_THE_SERVICE = {"model_dump", "model_validate"}
 #: Names that the two forms of a member do not share.
 SPELT = {"close": "aclose"}

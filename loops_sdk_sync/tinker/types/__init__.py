@@ -40,10 +40,11 @@ from loops_sdk_sync.tinker.types.optimizer import (
     DimuonParams,
     OptimizerConfig,
     OptimParams,
+    OptimStepRequest,
 )
 from loops_sdk_sync.tinker.types.provenance_spans import PromptProvenanceSpan, ProvenanceSpans, SampledProvenanceSpan
 from loops_sdk_sync.tinker.types.request_error_category import RequestErrorCategory
-from loops_sdk_sync.tinker.types.sample_request import OptimStepRequest, SampleRequest
+from loops_sdk_sync.tinker.types.sample_request import SampleRequest
 from loops_sdk_sync.tinker.types.sample_response import PromptAltTokens, SampleResponse
 from loops_sdk_sync.tinker.types.sampled_sequence import SampledSequence, StopReason
 from loops_sdk_sync.tinker.types.sampling_params import SamplingParams
@@ -132,7 +133,7 @@ __all__ = [
 ]
 
 #: What is left out, by reason.
-LEFT_OUT = {
+_LEFT_OUT = {
     "it belongs to the wire of Tinker's service; Loops has a protocol of its own": """
         ClientConfigRequest ClientConfigResponse ClientDynamicConfigResponse CopyWeightsRequest CopyWeightsResponse
         CreateModelRequest CreateModelResponse CreateSamplingSessionRequest CreateSamplingSessionResponse
@@ -149,7 +150,7 @@ LEFT_OUT = {
         SamplingPrefillBillingEvent SamplingSampleBillingEvent StorageBillingEvent TrainingBillingEvent
         WhoamiResponse""",
     "it belongs to Tinker's telemetry, and this package sends none": """
-        EventType GenericEvent SessionEndEvent SessionStartEvent Severity TelemetryBatch TelemetryEvent
+        EventType SessionEndEvent SessionStartEvent Severity TelemetryBatch TelemetryEvent
         TelemetryResponse TelemetrySendRequest UnhandledExceptionEvent""",
     "it belongs to Tinker's search for, and watch over, sessions, which Loops has no counterpart of": """
         AccessibleSearchOwner ActiveSessionStatusQuery CancelledSessionStatusQuery ClientFinishedSessionStatusQuery
@@ -167,7 +168,7 @@ LEFT_OUT = {
 
 
 def __getattr__(name: str) -> NoReturn:
-    for reason, names in LEFT_OUT.items():
+    for reason, names in _LEFT_OUT.items():
         if name in names.split():
             raise AttributeError(f"tinker.types.{name} is left out on purpose: {reason}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

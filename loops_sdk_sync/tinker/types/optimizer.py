@@ -17,6 +17,7 @@ __all__ = [
     "DimuonOptimizerConfig",
     "DimuonParams",
     "OptimParams",
+    "OptimStepRequest",
     "OptimizerConfig",
 ]
 
@@ -100,3 +101,19 @@ class DimuonParams(StrictModel):
 
 
 OptimParams: TypeAlias = AdamParams | DimuonParams
+
+
+class OptimStepRequest(StrictModel):
+    """What a step is made of: a request of the original, never sent here. The clients take its parts as arguments.
+
+    Args:
+        optim_params: parameters of the step.
+        model_id: id of the run.
+        seq_id: number of the request in its run.
+        type: ``"optim_step"``.
+    """
+
+    optim_params: OptimParams
+    model_id: str
+    seq_id: int | None = None
+    type: Literal["optim_step"] = "optim_step"

@@ -1,4 +1,4 @@
-"""Requests of the original as values: public there, never sent here. The clients take the parts as arguments."""
+"""A request of the original as a value: public there, never sent here. The clients take its parts as arguments."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import attrs
 
 from loops_sdk_sync.tinker.types._model import StrictModel
 from loops_sdk_sync.tinker.types.model_input import ModelInput
-from loops_sdk_sync.tinker.types.optimizer import OptimParams
 from loops_sdk_sync.tinker.types.sampling_params import SamplingParams
 from loops_sdk_sync.tinker.types.tensor_data import TensorData
-from loops_sdk_sync.tinker.types.training_run import ModelID
 
-__all__ = ["OptimStepRequest", "SampleRequest"]
+__all__ = ["SampleRequest"]
 
 
 class SampleRequest(StrictModel):
@@ -52,19 +50,3 @@ class SampleRequest(StrictModel):
     prompt_logprobs_last_n: int | None = None
     record_stability_info: bool | None = None
     type: Literal["sample"] = "sample"
-
-
-class OptimStepRequest(StrictModel):
-    """What a step is made of.
-
-    Args:
-        optim_params: parameters of the step.
-        model_id: id of the run.
-        seq_id: number of the request in its run.
-        type: ``"optim_step"``.
-    """
-
-    optim_params: OptimParams
-    model_id: ModelID
-    seq_id: int | None = None
-    type: Literal["optim_step"] = "optim_step"
