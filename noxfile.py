@@ -158,7 +158,17 @@ def cookbook(session: nox.Session) -> None:
     session.run("pytest", "tests/cookbook", *session.posargs)
 
 
-_COOKBOOK_NEEDS = ("blobfile", "chz", "cloudpickle", "datasets", "pillow", "pyrage", "termcolor", "tiktoken", "tqdm") + (
+_COOKBOOK_NEEDS = (
+    "blobfile",
+    "chz",
+    "cloudpickle",
+    "datasets",
+    "pillow",
+    "pyrage",
+    "termcolor",
+    "tiktoken",
+    "tqdm",
+) + (
     "pylatexenc",  # rl_loop grades answers with it and sympy, which torch brings
 )
 
