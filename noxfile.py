@@ -159,17 +159,8 @@ def cookbook(session: nox.Session) -> None:
 
 
 _COOKBOOK_NEEDS = (
-    "blobfile",
-    "chz",
-    "cloudpickle",
-    "datasets",
-    "pillow",
-    "pyrage",
-    "termcolor",
-    "tiktoken",
-    "tqdm",
-) + (
-    "pylatexenc",  # rl_loop grades answers with it and sympy, which torch brings
+    *("blobfile", "chz", "cloudpickle", "datasets", "pillow", "pyrage", "termcolor", "tiktoken", "tqdm"),
+    "pylatexenc",  # rl_loop grades answers with it, and with sympy, which torch brings
 )
 
 
