@@ -148,6 +148,23 @@ wheel.unlink()
 
 
 @nox.session(reuse_venv=True)
+def cookbook(session: nox.Session) -> None:
+    """tinker-cookbook as it is published runs on our namespace, which agrees with the real tinker's. Arguments go to
+    pytest.
+    """
+    install(session, "--editable", ".[local,dev]", "tinker", *_COOKBOOK_NEEDS)
+    # It asks for tml-renderers, too, which is not on every index; only renderers of its maker's own models use that.
+    install(session, "--no-deps", "tinker-cookbook")
+    session.run("pytest", "tests/cookbook", *session.posargs)
+
+
+_COOKBOOK_NEEDS = (
+    *("blobfile", "chz", "cloudpickle", "datasets", "pillow", "pyrage", "termcolor", "tiktoken", "tqdm"),
+    "pylatexenc",  # rl_loop grades answers with it, and with sympy, which torch brings
+)
+
+
+@nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
     """Benchmarks by name, all without one; `--json FILE` writes figures and goals, `--smoke` only tries them,
     `plots` draws what `--json benchmarks/figures.json` wrote. The peers are installed here and nowhere else.
