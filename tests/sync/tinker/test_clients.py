@@ -49,7 +49,7 @@ def test_a_script_that_blocks(training: tinker.TrainingClient) -> None:
     assert len(output.loss_fn_outputs[0]["logprobs"].tolist()) == 3
     assert all(name.count(":") == 1 for name in output.metrics)
     assert "loss:sum" in output.metrics
-    assert (stepped.result(60).metrics or {})["step"] >= 1
+    assert (stepped.result(60).metrics or {})["step:mean"] >= 1
     saved = training.save_state("here", ttl_seconds=600).result(60)
     assert saved.path == f"tinker://{training.model_id}/weights/here"
     assert training.load_state(saved.path).result(60).path == saved.path
@@ -71,7 +71,7 @@ def test_a_program_on_a_loop_calls_without_awaiting_and_awaits_later(training: t
     first, second, stepped = asyncio.run(program())
     assert first.metrics.keys() == second.metrics.keys()
     again = asyncio.run(program())[2]
-    assert again.metrics["step"] == stepped.metrics["step"] + 1
+    assert again.metrics["step:mean"] == stepped.metrics["step:mean"] + 1
 
 
 def test_older_scripts_use_the_future_of_a_client_as_the_client(service: tinker.ServiceClient) -> None:
