@@ -100,6 +100,8 @@ class Contest:
     server: Callable[[str], AbstractContextManager[str]] = lambda case: nullcontext("")
     repeats: int = 5
     limit_s: float = 300.0
+    #: The cases that a smoke run tries, where others would only start more servers; default: all.
+    smoke: tuple[str, ...] = ()
 
     def main(self) -> None:
         """The command line of the file."""
@@ -126,7 +128,7 @@ class Contest:
             else:
                 present.append(name)
         rounds: Rounds = {}
-        for case in self.cases:
+        for case in (self.smoke if smoke else ()) or self.cases:
             playing = [name for name in present if case in (self.contestants[name].cases or self.cases)]
             rounds[case] = {name: [] for name in playing}
             with self.server(case) as address:
@@ -158,7 +160,7 @@ class Contest:
         for goal in self.goals:
             medians = []
             for case in goal.cases or self.cases:
-                if ratios := self._ratios(goal, rounds[case]):
+                if ratios := self._ratios(goal, rounds.get(case, {})):
                     details[case or "all"]["ratios"][goal.name] = ratios
                     medians.append(ratios["median"])
             if not medians:

@@ -193,5 +193,6 @@ if __name__ == "__main__":
             Goal("late_steps", 2, against=None, cases=("arrival",)),
         ),
         cases=(*SPEED, "arrival"),
+        smoke=("adapter", "arrival"),
         server=deployment,
     ).main()

@@ -159,5 +159,6 @@ if __name__ == "__main__":
             Goal("loss_mib", 0.5, cases=("vocabulary",)),
         ),
         cases=(*LENGTHS, "vocabulary"),
+        smoke=("8x128", "vocabulary"),
         server=deployment,
     ).main()

@@ -113,5 +113,6 @@ if __name__ == "__main__":
             Goal("dropped", 0, against=None, cases=("busy",)),
         ),
         cases=("idle", "busy"),
+        smoke=("busy",),
         server=deployment,
     ).main()

@@ -118,5 +118,6 @@ if __name__ == "__main__":
             Goal("client_share", 0.03, against=None),
         ),
         cases=("1 thread", "2 threads"),
+        smoke=("1 thread",),
         server=deployment,
     ).main()

@@ -20,5 +20,6 @@ if __name__ == "__main__":
             Goal("rss_mib", 1.3, cases=("cold plain", "cold tls")),
         ),
         cases=("cold plain", "warm plain", "cold tls", "warm tls"),
+        smoke=("warm plain", "cold tls"),
         server=lambda case: Mock(delay=0.2, prompt=len(PROMPT), tokens=TOKENS, tls="tls" in case).serving(),
     ).main()

@@ -22,5 +22,6 @@ if __name__ == "__main__":
             Goal("wall_s", 3.0, of="openai-aiohttp", against="ours", at_least=True, cases=("cold 200 ms",)),
         ),
         cases=("cold 200 ms", "cold 10 s"),
+        smoke=("cold 200 ms",),
         server=lambda case: Mock(delay=10.0 if "10 s" in case else 0.2, prompt=len(PROMPT), tokens=TOKENS).serving(),
     ).main()
