@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 from urllib.parse import urlsplit
 
 import attrs
@@ -34,6 +34,20 @@ def check_number(
         raise InvalidInputError(f"{name}: expected a finite number, got {shown(value)}")
     if not (low <= value <= high and above < value < below):
         raise InvalidInputError(f"{name}: expected {_bounds(low, high, above, below)}, got {shown(value)}")
+
+
+def as_real(value: SupportsFloat) -> Any:
+    """A number of numpy or torch, as schedules compute them, as a plain one; anything else as it is."""
+    return _plain(value)
+
+
+def as_whole(value: SupportsIndex | None) -> Any:
+    """The same for whole numbers."""
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def _is_finite(value: float) -> bool:

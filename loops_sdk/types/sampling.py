@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from loops_sdk.errors import InvalidInputError
-from loops_sdk.types._checks import check_int, number, shown, whole
+from loops_sdk.types._checks import as_real, as_whole, check_int, number, shown, whole
 from loops_sdk.types._holding import few
 
 __all__ = ["SampleResult", "SampledSequence", "SamplingParams"]
@@ -46,11 +46,15 @@ class SamplingParams:
         stop: strings, or token ids, that end a sequence. The stop token is part of the tokens that come back.
     """
 
-    temperature: float = attrs.field(default=1.0, validator=number(low=0))
-    top_p: float = attrs.field(default=1.0, validator=number(above=0, high=1))
-    top_k: int = attrs.field(default=-1, validator=_check_top_k)
-    max_tokens: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=1)))
-    seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole(low=0, high=2**63 - 1)))
+    temperature: float = attrs.field(default=1.0, converter=as_real, validator=number(low=0))
+    top_p: float = attrs.field(default=1.0, converter=as_real, validator=number(above=0, high=1))
+    top_k: int = attrs.field(default=-1, converter=as_whole, validator=_check_top_k)
+    max_tokens: int | None = attrs.field(
+        default=None, converter=as_whole, validator=attrs.validators.optional(whole(low=1))
+    )
+    seed: int | None = attrs.field(
+        default=None, converter=as_whole, validator=attrs.validators.optional(whole(low=0, high=2**63 - 1))
+    )
     stop: tuple[str, ...] | tuple[int, ...] = attrs.field(default=(), converter=_as_stop, repr=few)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from loops_sdk.types._checks import number, text, whole
+from loops_sdk.types._checks import as_real, number, text, whole
 from loops_sdk.types.tensors import TensorData
 
 __all__ = [
@@ -40,12 +40,12 @@ class AdamParams:
         grad_clip_norm: largest global gradient norm; 0 means no clipping.
     """
 
-    learning_rate: float = attrs.field(default=1e-4, validator=number(low=0))
-    beta1: float = attrs.field(default=0.9, validator=number(low=0, below=1))
-    beta2: float = attrs.field(default=0.95, validator=number(low=0, below=1))
-    eps: float = attrs.field(default=1e-12, validator=number(low=0))
-    weight_decay: float = attrs.field(default=0.0, validator=number(low=0))
-    grad_clip_norm: float = attrs.field(default=0.0, validator=number(low=0))
+    learning_rate: float = attrs.field(default=1e-4, converter=as_real, validator=number(low=0))
+    beta1: float = attrs.field(default=0.9, converter=as_real, validator=number(low=0, below=1))
+    beta2: float = attrs.field(default=0.95, converter=as_real, validator=number(low=0, below=1))
+    eps: float = attrs.field(default=1e-12, converter=as_real, validator=number(low=0))
+    weight_decay: float = attrs.field(default=0.0, converter=as_real, validator=number(low=0))
+    grad_clip_norm: float = attrs.field(default=0.0, converter=as_real, validator=number(low=0))
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """Values of the namespace become those of `loops_sdk`, and results come back; paths and loss names, too.
 
-It decides nothing about calls. Arrays are handed over as they are.
+It decides nothing about calls. Arrays are handed over as they are; numpy is imported by whom makes one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import itertools
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-
-import numpy as np
 
 import loops_sdk
 import loops_sdk_sync.tinker.types as types
@@ -45,7 +43,7 @@ def to_input(prompt: types.ModelInput, argument: str) -> loops_sdk.ModelInput:
         NotOfferedError: a chunk of a kind that Loops does not take.
     """
     if not isinstance(prompt, types.ModelInput):
-        raise InvalidInputError(f"{argument}: expected ModelInput, got {type(prompt).__name__}")
+        raise InvalidInputError(f"{argument}: expected tinker.ModelInput, got {_kind(prompt)}")
     return loops_sdk.ModelInput(
         [_to_chunk(chunk, f"{argument}.chunks[{at}]") for at, chunk in enumerate(prompt.chunks)]
     )
@@ -72,7 +70,7 @@ def to_data(data: Sequence[types.Datum]) -> list[loops_sdk.Datum]:
 
 def _to_datum(datum: types.Datum, where: str) -> loops_sdk.Datum:
     if not isinstance(datum, types.Datum):
-        raise InvalidInputError(f"{where}: expected Datum, got {type(datum).__name__}")
+        raise InvalidInputError(f"{where}: expected tinker.Datum, got {_kind(datum)}")
     try:
         tensors = {name: loops_sdk.TensorData(one.to_numpy(), one.dtype) for name, one in datum.loss_fn_inputs.items()}
         return loops_sdk.Datum(to_input(datum.model_input, "model_input"), tensors)
@@ -88,7 +86,7 @@ def to_params(params: types.SamplingParams) -> loops_sdk.SamplingParams:
         NotOfferedError: no end but `max_tokens` is wanted.
     """
     if not isinstance(params, types.SamplingParams):
-        raise InvalidInputError(f"sampling_params: expected SamplingParams, got {type(params).__name__}")
+        raise InvalidInputError(f"sampling_params: expected tinker.SamplingParams, got {_kind(params)}")
     if params.stop is not None and not isinstance(params.stop, str) and not len(params.stop):
         refuse("stop=[]", "Loops cannot sample past the end of a turn; leave stop out, or name what ends a sequence")
     return loops_sdk.SamplingParams(
@@ -134,6 +132,8 @@ def from_result(result: loops_sdk.SampleResult, first: int = 0) -> types.SampleR
         result: what Loops says.
         first: position in the prompt of the first token whose log-probability is wanted.
     """
+    import numpy as np
+
     scores = without_first(first, result.prompt_logprobs)
     topk = without_first(first, result.topk_prompt_logprobs)
     return types.SampleResponse(
@@ -150,6 +150,8 @@ def without_first(first: int, rows: list[T | None] | None) -> list[T | None] | N
 
 
 def _from_sequence(sequence: loops_sdk.SampledSequence) -> types.SampledSequence:
+    import numpy as np
+
     return types.SampledSequence(
         "stop" if sequence.stop_reason == "stop" else "length",
         f"{_session}:{next(_count)}",
@@ -174,3 +176,9 @@ def from_checkpoint(saved: loops_sdk.Checkpoint) -> types.Checkpoint:
         tinker_path=path.tinker_path,
         size_bytes=saved.size_bytes,
     )
+
+
+def _kind(value: object) -> str:
+    """The type of a value, with its package: `loops_sdk` has types of the same names."""
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"

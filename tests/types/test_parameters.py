@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 import attrs
+import numpy as np
 import pytest
 
 from loops_sdk import (
@@ -69,6 +70,15 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "port": (lambda: LocalDeployment("http://a:99999"), r"^base_url: expected an http:// or https:// address"),
     "brackets": (lambda: LocalDeployment("http://[::1"), r"^base_url: expected an http:// or https:// address"),
 }
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    adam = AdamParams(learning_rate=np.float32(0.5), beta1=np.array(0.25))
+    assert (adam.learning_rate, adam.beta1) == (0.5, 0.25)
+    sampling = SamplingParams(temperature=np.float64(0.5), top_k=np.int64(3), max_tokens=np.int32(4), seed=np.uint8(1))
+    assert [type(one) for one in attrs.astuple(sampling)] == [float, float, int, int, int, tuple]
+    with pytest.raises(InvalidInputError, match=r"^max_tokens: expected a whole number, got 2.5"):
+        SamplingParams(max_tokens=np.float32(2.5))
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -7,7 +7,6 @@ taken for a number, nor true for 1.
 from __future__ import annotations
 
 import base64
-import binascii
 import operator
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -125,7 +124,7 @@ def _bytes(value: Any, name: str) -> bytes:
     """Bytes, or base64 text that stands for some, as in JSON."""
     try:
         return base64.b64decode(value, validate=True) if isinstance(value, str) else bytes(memoryview(value))
-    except (TypeError, binascii.Error):
+    except (TypeError, ValueError):
         refuse(name, "bytes or base64 text", value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, SupportsFloat, TypeAlias
 
 import attrs
 
@@ -62,13 +62,18 @@ class AdamParams(StrictModel, loops_sdk.AdamParams):
         InvalidInputError: a value out of its bounds.
     """
 
-    if TYPE_CHECKING:  # inherited, with their checks; this says only that they are given by name
-        learning_rate: float = 1e-4
-        beta1: float = 0.9
-        beta2: float = 0.95
-        eps: float = 1e-12
-        weight_decay: float = 0.0
-        grad_clip_norm: float = 0.0
+    if TYPE_CHECKING:  # the fields are inherited, with their checks; this says only that they are given by name
+
+        def __init__(
+            self,
+            *,
+            learning_rate: SupportsFloat = 1e-4,
+            beta1: SupportsFloat = 0.9,
+            beta2: SupportsFloat = 0.95,
+            eps: SupportsFloat = 1e-12,
+            weight_decay: SupportsFloat = 0.0,
+            grad_clip_norm: SupportsFloat = 0.0,
+        ) -> None: ...
 
 
 class DimuonParams(StrictModel):

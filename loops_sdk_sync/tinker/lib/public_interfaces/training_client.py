@@ -349,8 +349,8 @@ def check_sampling_options(retry_config: RetryConfig | None, record_stability_in
 
 
 def _stepped(response: loops_sdk.OptimStepResponse) -> types.OptimStepResponse:
-    # Named like all metrics of Tinker. A bare `step`, which counts from 1, would take the place of the script's own
-    # number where both are logged; tinker-cookbook finds its place in a log by that.
+    # Named like all metrics of Tinker. A bare `step`, which counts from 1, would also take the place of the script's
+    # own number where both are logged; tinker-cookbook finds its place in a log by that.
     return types.OptimStepResponse(metrics={f"{name}:mean": value for name, value in response.metrics.items()})
 
 
