@@ -1,4 +1,4 @@
-"""Reinforcement learning with an environment of one's own: the reward rises, and all three ways of running work."""
+"""Reinforcement learning with an environment of one's own: the reward rises, and every way of running works."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ def test_the_reward_rises(cookbook: Cookbook, tmp_path: Path) -> None:
 def test_sampling_runs_ahead_of_training(cookbook: Cookbook, tmp_path: Path) -> None:
     cookbook.run(PROGRAMS / "rl.py", model_name=MODEL, log_path=tmp_path, mode="async", loss_fn="ppo", steps=5)
     assert len(column(tmp_path, REWARD)) == 5
-    assert max(column(tmp_path, "async/staleness_max")) == 1
+    assert max(column(tmp_path, "async/staleness_max")) >= 1
 
 
 def test_minibatches_are_trained_on_as_they_come(cookbook: Cookbook, tmp_path: Path) -> None:
     cookbook.run(PROGRAMS / "rl.py", model_name=MODEL, log_path=tmp_path, mode="stream", loss_fn="ppo", steps=3)
     assert len(column(tmp_path, REWARD)) == 3
+
+
+def test_another_process_samples(cookbook: Cookbook, tmp_path: Path) -> None:
+    cookbook.run(PROGRAMS / "rl.py", model_name=MODEL, log_path=tmp_path, steps=2, elsewhere=True)
+    assert len(column(tmp_path, REWARD)) == 2
 
 
 def test_the_loss_that_nobody_else_knows_is_refused_by_name(cookbook: Cookbook, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ def test_a_killed_run_goes_on_at_its_checkpoint_and_the_loss_falls(cookbook: Coo
     before = column(tmp_path, "train_mean_nll")
     saved = rows(tmp_path, "checkpoints.jsonl")[-1]
     assert (saved["name"], saved["batch"]) == ("000010", 10)
+    assert saved["state_path"].startswith("tinker://")
     assert len(before) == 11
     cookbook.run(PROGRAMS / "sft.py", **options)
     after = column(tmp_path, "train_mean_nll")

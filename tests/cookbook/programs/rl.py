@@ -1,13 +1,16 @@
 """Reinforcement learning on sums up to 9 + 9: step by step, asynchronously, or in minibatches as they come.
 
-rl.py model_name=FOLDER log_path=FOLDER [mode=sync|async|stream] [loss_fn=LOSS] [steps=STEPS]
+rl.py model_name=FOLDER log_path=FOLDER [mode=sync|async|stream] [loss_fn=LOSS] [steps=STEPS] [elsewhere=True]
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import random
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal
 
@@ -73,6 +76,7 @@ class Options:
     mode: Literal["sync", "async", "stream"] = "sync"
     loss_fn: LossFnType = "importance_sampling"
     steps: int = 12
+    elsewhere: bool = False  # whether a process of its own samples
 
 
 def execution(options: Options) -> dict[str, Any]:
@@ -103,7 +107,10 @@ def main(options: Options) -> None:
         save_every=4,
         **execution(options),
     )
-    asyncio.run(train.main(config))
+    with ExitStack() as opened:
+        fresh = multiprocessing.get_context("spawn")
+        pool = opened.enter_context(ProcessPoolExecutor(1, fresh)) if options.elsewhere else None
+        asyncio.run(train.main(config, rollout_executor=pool))
 
 
 if __name__ == "__main__":
