@@ -135,7 +135,7 @@ __title__ = "tinker"
 __version__ = "0.38.0"
 
 #: What is left out, by reason.
-LEFT_OUT = {
+_LEFT_OUT = {
     "it belongs to Tinker's accounts, billing and login; Loops takes its key from BASETEN_API_KEY": """
         AdminClient auth""",
     "it belongs to losses that run on Tinker's servers; forward_backward_custom takes the function itself": """
@@ -147,7 +147,7 @@ LEFT_OUT = {
 
 
 def __getattr__(name: str) -> NoReturn:
-    for reason, names in LEFT_OUT.items():
+    for reason, names in _LEFT_OUT.items():
         if name in names.split():
             raise AttributeError(f"tinker.{name} is left out on purpose: {reason}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
