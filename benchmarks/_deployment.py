@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,8 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,10 +48,17 @@ def serving(*options: str, **environment: str) -> Iterator[str]:
                 server.wait(timeout=30)
 
 
-def service(address: str) -> ServiceClient:
-    """A client of what `serving` started."""
+@asynccontextmanager
+async def service(address: str) -> AsyncIterator[ServiceClient]:
+    """A client of what `serving` started. Its runs end with it: those of the next rounds need their processes."""
     base_url, api_key, _ = address.split()
-    return ServiceClient(base_url=base_url, api_key=api_key)
+    async with ServiceClient(base_url=base_url, api_key=api_key) as client:
+        yield client
+        for run in await client.list_runs_async():
+            if run.status.name == "ACTIVE":
+                command = [sys.executable, "-m", "loops_sdk", "runs", "deactivate", "--yes", run.id]
+                env = os.environ | {"LOOPS_BASE_URL": base_url, "BASETEN_API_KEY": api_key}
+                await asyncio.to_thread(subprocess.run, command, env=env, stdout=sys.stderr, check=True)
 
 
 def cpu_s(address: str) -> float:

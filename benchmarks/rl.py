@@ -92,7 +92,7 @@ def playing(loop: Loop) -> Contestant:
             training = await client.create_lora_training_client_async(base_model, rank=RANK, seed=0)
             sampling = await (await training.save_weights_and_get_sampling_client_async("policy"))
             await loop(training, sampling, 1)
-            steps, started = setting.size(8, 1), time.perf_counter()
+            steps, started = setting.size(5, 1), time.perf_counter()
             own, whole = time.process_time(), cpu_s(address)
             await loop(training, sampling, steps)
             seconds, own = time.perf_counter() - started, time.process_time() - own

@@ -2,7 +2,7 @@
 
 In `one by one` and `1000 at once` the script samples 64 tokens with their log-probabilities, through futures, on an
 event loop; `threads` is how many it has more than before. In `import` nothing is done but the import. In `no server`
-nobody listens at the address: `error_s` is how long the script waits for the error, or 60 if it is waiting then.
+nobody listens at the address: `error_s` is how long the script waits for the error, or 30 if it is waiting then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from _mock import MODEL, Mock
 from _samplers import PROMPT, TOKENS
 
 NOWHERE = "http://127.0.0.1:9"
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 #: In a process of its own: one of the two waits on threads that no program can end.
 _WAIT = """
 import sys, time, warnings
