@@ -14,7 +14,7 @@ from concurrent import futures
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from loops_sdk import LoopsError, UnretrievedErrorWarning
+from loops_sdk import ClientClosedError, LoopsError, UnretrievedErrorWarning
 from loops_sdk_sync._portal import Portal
 from loops_sdk_sync._proxy import Proxy
 from loops_sdk_sync.tinker._exceptions import from_loops
@@ -101,7 +101,10 @@ class APIFuture(futures.Future[T]):
         return super().exception(timeout)
 
     def __del__(self) -> None:
-        if self._told_nobody and self.done() and not self.cancelled() and (error := super().exception()) is not None:
+        if not self._told_nobody or not self.done() or self.cancelled():
+            return
+        error = super().exception()
+        if error is not None and not isinstance(error, ClientClosedError):
             text = f"{self._operation} failed and its future was never asked: {error}"
             warnings.warn(text, UnretrievedErrorWarning, stacklevel=2, source=self)
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from loops_sdk import ConnectionFailedError, InvalidInputError, LoopsError, UnretrievedErrorWarning
+from loops_sdk import ClientClosedError, ConnectionFailedError, InvalidInputError, LoopsError, UnretrievedErrorWarning
 from loops_sdk_sync._portal import portal
 from loops_sdk_sync._proxy import Proxy
 from loops_sdk_sync.tinker import APIConnectionError, APIFuture
@@ -35,6 +35,10 @@ async def for_ever() -> None:
 
 async def unreachable() -> None:
     raise ConnectionFailedError("nobody answers", url="http://127.0.0.1:1")
+
+
+async def closed() -> None:
+    raise ClientClosedError("the client was closed during the request")
 
 
 def test_one_future_for_both_worlds() -> None:
@@ -124,6 +128,7 @@ def test_a_failure_that_was_asked_for_does_not(recwarn: pytest.WarningsRecorder)
     assert begun(unreachable).exception(10) is not None
     with contextlib.suppress(APIConnectionError):
         begun(unreachable).result(10)
+    futures.wait([begun(closed)], timeout=10)  # who closes a client knows that its calls end
     gc.collect()
     assert not [one for one in recwarn if one.category is UnretrievedErrorWarning]
 
