@@ -2,7 +2,9 @@
 
 In `one by one` and `1000 at once` the script samples 64 tokens with their log-probabilities, through futures, on an
 event loop; `threads` is how many it has more than before. In `import` nothing is done but the import. In `no server`
-nobody listens at the address: `error_s` is how long the script waits for the error, or 30 if it is waiting then.
+nobody listens at the address: `error_s` is how long the script waits for the error. In `cancelled` an operation is
+cancelled while the one before it is on its way: `after_s` is how long the one after it takes. Nobody waits longer than
+30 seconds.
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import _raw
+from _cancelled import PATIENCE_S
 from _contest import Contest, Contestant, Figures, Goal, Meter, Setting
 from _mock import MODEL, Mock
 from _samplers import PROMPT, TOKENS
 
 NOWHERE = "http://127.0.0.1:9"
-PATIENCE_S = 30.0
 #: In a process of its own: one of the two waits on threads that no program can end.
 _WAIT = """
 import sys, time, warnings
@@ -38,20 +41,23 @@ _IMPORT = "import time; started = time.perf_counter(); import {module}; print(ti
 
 
 def contestant(module: str, key: str, client: Callable[[Any, str], Any]) -> Contestant:
-    def told(script: str, **given: object) -> float:
-        command = [sys.executable, "-c", script.format(module=module, key=key, **given)]
+    def told(*script: str, patience: float = PATIENCE_S) -> float:
+        command = [sys.executable, *script]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=patience)
         except subprocess.TimeoutExpired:
-            return PATIENCE_S
+            return patience
         return float(done.stdout)
 
     def play(setting: Setting) -> Figures:
         match setting.case:
             case "import":
-                return {"import_s": told(_IMPORT)}
+                return {"import_s": told("-c", _IMPORT.format(module=module))}
             case "no server":
-                return {"error_s": told(_WAIT, url=NOWHERE)}
+                return {"error_s": told("-c", _WAIT.format(module=module, key=key, url=NOWHERE))}
+            case "cancelled":
+                script = Path(__file__).with_name("_cancelled.py")
+                return {"after_s": told(str(script), module, patience=2 * PATIENCE_S)}
             case _:
                 return asyncio.run(sample(setting, importlib.import_module(module), client))
 
@@ -102,8 +108,9 @@ if __name__ == "__main__":
             Goal("cpu_us", 5.0, of="tinker", against="ours", at_least=True, cases=("one by one", "1000 at once")),
             Goal("import_s", 1.5, of="tinker", against="ours", at_least=True, cases=("import",)),
             Goal("error_s", 15.0, against=None, cases=("no server",)),
+            Goal("after_s", 1.0, against=None, cases=("cancelled",)),
         ),
-        cases=("import", "one by one", "1000 at once", "no server"),
+        cases=("import", "one by one", "1000 at once", "no server", "cancelled"),
         server=server,
         smoke=("import", "one by one"),
     ).main()
