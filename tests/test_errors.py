@@ -18,12 +18,13 @@ def below(kind: type[LoopsError]) -> set[type[LoopsError]]:
 
 
 # Importing all that the front doors import is enough for every subclass to be known. Those of tests are not meant, nor
-# what servers tell one another within their process.
+# what servers tell one another within their process, nor what the Tinker namespace has beside them.
 CLASSES = sorted(
     (
         kind
         for kind in below(LoopsError)
-        if kind.__module__.startswith("loops_sdk") and not kind.__module__.startswith("loops_sdk.local")
+        if kind.__module__.startswith("loops_sdk")
+        and not kind.__module__.startswith(("loops_sdk.local", "loops_sdk_sync.tinker"))
     ),
     key=lambda kind: kind.__name__,
 )

@@ -179,6 +179,7 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
         maybe(names),
         maybe(samplers),
     ),
+    sessions.Sampler: samplers,
     sessions.Session: st.builds(sessions.Session, names),
 }
 
