@@ -10,17 +10,22 @@ from loops_sdk import InvalidInputError
 __all__ = ["PromptProvenanceSpan", "ProvenanceSpans", "SampledProvenanceSpan"]
 
 
-def _check(span: PromptProvenanceSpan | SampledProvenanceSpan) -> None:
-    kind = type(span).__name__
-    if not span.sequence_id:
-        raise InvalidInputError(f"{kind}: sequence_id is empty, expected that of a sampled sequence")
-    for name in ("offset", "length"):
-        if getattr(span, name) < 0:
-            raise InvalidInputError(f"{kind}: {name} is {getattr(span, name)}, expected a number >= 0")
-
-
 @dataclass(frozen=True, kw_only=True)
-class PromptProvenanceSpan:
+class _Span:
+    sequence_id: str
+    offset: int = 0
+    length: int
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        if not self.sequence_id:
+            raise InvalidInputError(f"{kind}: sequence_id is empty, expected that of a sampled sequence")
+        for name in ("offset", "length"):
+            if getattr(self, name) < 0:
+                raise InvalidInputError(f"{kind}: {name} is {getattr(self, name)}, expected a number >= 0")
+
+
+class PromptProvenanceSpan(_Span):
     """A run of tokens that were read as a prompt.
 
     Args:
@@ -32,16 +37,8 @@ class PromptProvenanceSpan:
         InvalidInputError: an empty `sequence_id`, or a negative number.
     """
 
-    sequence_id: str
-    offset: int = 0
-    length: int
 
-    def __post_init__(self) -> None:
-        _check(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampledProvenanceSpan:
+class SampledProvenanceSpan(_Span):
     """A run of tokens that one sequence sampled.
 
     Args:
@@ -52,13 +49,6 @@ class SampledProvenanceSpan:
     Raises:
         InvalidInputError: an empty `sequence_id`, or a negative number.
     """
-
-    sequence_id: str
-    offset: int = 0
-    length: int
-
-    def __post_init__(self) -> None:
-        _check(self)
 
 
 #: Runs that cover the positions of an input one after the other, each position once.

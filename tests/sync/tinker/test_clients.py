@@ -128,6 +128,13 @@ def test_a_snapshot_keeps_its_weights_and_an_inflight_client_follows(training: t
     assert version(newer) == (before or 0) + 1
     assert version(follows) == version(newer)
     assert version(snapshot) == before
+    # A sampler that shows the newest weights only: what was a frozen reference is none any more.
+    moved = tinker.SamplingClient(follows._client, before)
+    with pytest.raises(
+        tinker.TinkerError, match=f"weights of policy version {before}, and its sampler.* serves version"
+    ):
+        moved.compute_logprobs(PROMPT).result(60)
+    assert tinker.SamplingClient(follows._client, version(newer)).compute_logprobs(PROMPT).result(60)
 
 
 def test_a_checkpoint_of_another_program_gets_a_sampler_and_a_trainer_of_its_own(
@@ -252,6 +259,7 @@ def test_bad_input_is_a_value_error_before_anything_is_sent(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         call(training)
+    assert training.forward([datum()], "cross_entropy").result(60).loss_fn_outputs  # it left no gap in the order
 
 
 def test_bad_input_of_sampling(training: tinker.TrainingClient) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Self
 
+import loops_sdk
 import loops_sdk_sync
 import loops_sdk_sync.tinker.types as types
-from loops_sdk import InvalidInputError, SamplingParams, WeightsNotReadyError
+from loops_sdk import InvalidInputError, ProtocolError, SamplingParams, WeightsNotReadyError
+from loops_sdk_sync._proxy import Proxy
 from loops_sdk_sync.tinker._calls import awaited, refuse, refused
 from loops_sdk_sync.tinker._conversion import from_result, to_input, to_params, without_first
 from loops_sdk_sync.tinker.lib.public_interfaces.api_future import APIFuture
@@ -107,7 +110,10 @@ class SamplingClient:
             result = await core.sample_async(asked, 1, _SCORE, include_prompt_logprobs=True)
             if version is not None and result.policy_version not in (None, version):
                 raise WeightsNotReadyError(_GONE_ON.format(version=version, now=result.policy_version))
-            return without_first(first, result.prompt_logprobs) or []
+            scores = without_first(first, result.prompt_logprobs)
+            if scores is None:
+                raise ProtocolError("unexpected completion: no prompt_logprobs, which were asked for")
+            return scores
 
         return APIFuture.of("compute_logprobs", self._client, score)
 
@@ -142,6 +148,24 @@ class SamplingClient:
 
 class BackcompatSamplingClientFuture(APIFuture[SamplingClient], SamplingClient):
     """The future of a client that older scripts use as the client itself: it waits when it is first used."""
+
+    @classmethod
+    def _made(
+        cls,
+        operation: str,
+        parent: Proxy[Any],
+        make: Callable[[], Awaitable[loops_sdk.SamplingClient]],
+        *,
+        fixed: bool = True,
+    ) -> Self:
+        """The future of what `make` makes on the connections of `parent`; `fixed` if its weights must not change."""
+
+        async def work() -> SamplingClient:
+            core = await make()
+            version = core.min_policy_version if fixed else None
+            return SamplingClient(loops_sdk_sync.SamplingClient._around(core, parent), version)
+
+        return cls.of(operation, parent, work)
 
     @property
     def _client(self) -> loops_sdk_sync.SamplingClient:  # type: ignore[override]

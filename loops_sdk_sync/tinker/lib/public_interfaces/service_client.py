@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self
 from weakref import WeakValueDictionary
@@ -16,7 +17,7 @@ from loops_sdk_sync.tinker._calls import awaited, not_kept, refuse, refused
 from loops_sdk_sync.tinker._conversion import to_path
 from loops_sdk_sync.tinker.lib.public_interfaces.api_future import APIFuture
 from loops_sdk_sync.tinker.lib.public_interfaces.rest_client import RestClient
-from loops_sdk_sync.tinker.lib.public_interfaces.sampling_client import BackcompatSamplingClientFuture, SamplingClient
+from loops_sdk_sync.tinker.lib.public_interfaces.sampling_client import BackcompatSamplingClientFuture
 from loops_sdk_sync.tinker.lib.public_interfaces.training_client import (
     NO_METADATA,
     NO_TOKENS,
@@ -183,13 +184,8 @@ class ServiceClient:
         if model_path is None and base_model is None:
             raise InvalidInputError("model_path, base_model: give one of them")
         address = None if model_path is None else to_path(model_path, "model_path")
-        client = self._client
-
-        async def work() -> SamplingClient:
-            made = await (self._of_base(str(base_model)) if address is None else self._of_checkpoint(address))
-            return SamplingClient(loops_sdk_sync.SamplingClient._around(made, client), made.min_policy_version)
-
-        return BackcompatSamplingClientFuture.of("create_sampling_client", client, work)
+        make = partial(self._of_base, str(base_model)) if address is None else partial(self._of_checkpoint, address)
+        return BackcompatSamplingClientFuture._made("create_sampling_client", self._client, make)
 
     create_sampling_client_async = awaited(create_sampling_client)
 

@@ -18,7 +18,7 @@ from loops_sdk import InvalidInputError
 from loops_sdk_sync.tinker._calls import awaited, not_kept, refuse, refused, submitted
 from loops_sdk_sync.tinker._conversion import from_output, from_path, to_data, to_loss, to_path
 from loops_sdk_sync.tinker.lib.public_interfaces.api_future import APIFuture
-from loops_sdk_sync.tinker.lib.public_interfaces.sampling_client import BackcompatSamplingClientFuture, SamplingClient
+from loops_sdk_sync.tinker.lib.public_interfaces.sampling_client import BackcompatSamplingClientFuture
 from loops_sdk_sync.tinker.lib.retry_handler import RetryConfig
 
 if TYPE_CHECKING:
@@ -232,7 +232,9 @@ class TrainingClient:
         """
         check_sampling_options(retry_config, record_stability_info)
         core, address = self._client._core, to_path(model_path, "model_path")
-        return self._sampling("create_sampling_client", partial(core.create_sampling_client_async, address))
+        return BackcompatSamplingClientFuture._made(
+            "create_sampling_client", self._client, partial(core.create_sampling_client_async, address)
+        )
 
     create_sampling_client_async = awaited(create_sampling_client)
 
@@ -265,7 +267,7 @@ class TrainingClient:
             return await (await core.save_weights_and_get_sampling_client_async(chosen))
 
         operation, fixed = "save_weights_and_get_sampling_client", kind == "snapshot"
-        return self._sampling(operation, snapshot if fixed else newest, fixed=fixed)
+        return BackcompatSamplingClientFuture._made(operation, self._client, snapshot if fixed else newest, fixed=fixed)
 
     save_weights_and_get_sampling_client_async = awaited(save_weights_and_get_sampling_client)
 
@@ -311,18 +313,6 @@ class TrainingClient:
             return shown(await (await begin(*args, **kwargs)))
 
         return APIFuture[T].of(name_of(begin), self._client, work)
-
-    def _sampling(
-        self, operation: str, make: Callable[[], Awaitable[loops_sdk.SamplingClient]], *, fixed: bool = True
-    ) -> BackcompatSamplingClientFuture:
-        client = self._client
-
-        async def work() -> SamplingClient:
-            made = await make()
-            version = made.min_policy_version if fixed else None
-            return SamplingClient(loops_sdk_sync.SamplingClient._around(made, client), version)
-
-        return BackcompatSamplingClientFuture.of(operation, client, work)
 
 
 class BackcompatTrainingClientFuture(APIFuture[TrainingClient], TrainingClient):
