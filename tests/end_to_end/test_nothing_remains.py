@@ -49,6 +49,7 @@ def _training(program: list[str], folder: Path) -> Iterator[tuple[subprocess.Pop
     temporary = folder / "tmp"
     temporary.mkdir()
     env = {**os.environ, "TMPDIR": str(temporary)}
+    env.pop("TORCHINDUCTOR_CACHE_DIR", None)  # set by torch where another test has imported it
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -40,6 +40,8 @@ class Process:
     def __init__(self, name: str, module: str, *, log: Path, data_dir: Path, temporary: bool) -> None:
         self.name = name
         self._arguments = (sys.executable, "-P", "-m", module, str(data_dir), "temporary" if temporary else "kept")
+        # torch makes a folder for what it compiles when it is imported; without this, in the machine's temporary folder.
+        self._scratch = {"TORCHINDUCTOR_CACHE_DIR": str(data_dir / "cache" / "torchinductor")}
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -112,7 +114,7 @@ class Process:
                 stdin=line.fileno(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**_PATIENT, **os.environ, "PYTHONPATH": _import_path()},
+                env={**_PATIENT, **self._scratch, **os.environ, "PYTHONPATH": _import_path()},
                 start_new_session=True,  # Ctrl-C is for its parent; uvloop knows no process_group
             )
 
