@@ -40,7 +40,7 @@ class Process:
     def __init__(self, name: str, module: str, *, log: Path, data_dir: Path, temporary: bool) -> None:
         self.name = name
         self._arguments = (sys.executable, "-P", "-m", module, str(data_dir), "temporary" if temporary else "kept")
-        # torch makes a folder for what it compiles when it is imported; without this, in the machine's temporary folder.
+        # torch makes a folder for what it compiles when it is imported; in the temporary one if nothing is said.
         self._scratch = {"TORCHINDUCTOR_CACHE_DIR": str(data_dir / "cache" / "torchinductor")}
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
