@@ -14,7 +14,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -52,6 +52,10 @@ class Example:
     def what(self) -> str:
         """The first line of its docstring."""
         return (ast.get_docstring(ast.parse(_text(self.program))) or "").partition("\n")[0]
+
+    def answers_help(self, args: Sequence[str]) -> bool:
+        """Whether it will print its options and end, for which nothing needs to be started."""
+        return "argparse" in _text(self.program) and not {"-h", "--help"}.isdisjoint(args)
 
     def texts(self) -> list[Path]:
         """Its own files; of a folder the program first."""
@@ -170,7 +174,7 @@ def run_example(
     ARGS are the example's own; `loops examples run NAME --help` shows them.
     """
     args = args[1:] if args[:1] == ("--",) else args
-    if not service and not {"-h", "--help"}.intersection(args):
+    if not service and not example.answers_help(args):
         ctx.invoke(run, base_model=base_model, script=str(example.program), args=args, **local)
     given = [name for name in ("base_model", *local) if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
     if service and set(given) - {"base_model"}:
