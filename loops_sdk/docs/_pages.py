@@ -267,7 +267,7 @@ class Book:
             f"- [`{item.door}.{item.title}`]({item.address}): {self.prose(item.doc.summary, item)}"
             for item in self.every()
         )
-        return _page("loops-sdk", [*self.opening("index"), "## Pages", contents, "## Names", names])
+        return _page("The interface", [*self.opening("index"), "## Pages", contents, "## Names", names])
 
     def environment(self) -> str:
         read = dict(variables(self.sources))
