@@ -1,4 +1,4 @@
-"""Read by the type checkers, never run: conversations and episodes. A wrong line carries the ignore of both checkers."""
+"""Read by the type checkers, never run: conversations and episodes; a wrong line carries the ignore of both."""
 
 from __future__ import annotations
 
