@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from loops_sdk.cli.checkpoints import checkpoints
+from loops_sdk.cli.docs import docs
 from loops_sdk.cli.examples import examples
 from loops_sdk.cli.models import models
 from loops_sdk.cli.quickstart import quickstart
@@ -33,6 +34,7 @@ def loops() -> None:
 
     \b
     New here?            loops quickstart
+    Something to read?   loops docs
     Programs to read?    loops examples list
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
@@ -43,7 +45,7 @@ def loops() -> None:
     """
 
 
-for command in (quickstart, examples, run, serve, runs, checkpoints, models):
+for command in (quickstart, examples, run, serve, runs, checkpoints, models, docs):
     loops.add_command(command)
 
 

@@ -7,8 +7,8 @@
     ```output              is what the block before it prints
 
 A block that cannot run on a laptop has `<!-- not run: REASON -->` on the line above. All others only show something.
-What is printed agrees with the page if it is the same but for numbers and ids; ... stands for anything, on a line of its
-own for any number of lines.
+What is printed agrees with the page if it is the same but for numbers and ids; ... stands for anything, on a line of
+its own for any number of lines.
 """
 
 from __future__ import annotations

@@ -32,14 +32,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def reader(
-    deployment: Serving, commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reader]:
+def reader(deployment: Serving, commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """In an empty folder, with the lines that `loops serve` prints in the environment."""
     folder = tmp_path / "reader"
     folder.mkdir()
     monkeypatch.setenv("LOOPS_BASE_URL", deployment.base_url)
     monkeypatch.setenv("BASETEN_API_KEY", deployment.api_key)
+    monkeypatch.setenv("LOOPS_BASE_MODEL", "loops/tiny")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))

@@ -35,13 +35,14 @@ class Reader:
         Raises:
             AssertionError: something else was printed, or a command failed.
         """
+        run = {"python": self._python, "sh": self._sh, "console": self._console}
         for block in page:
             if block.title is not None:
                 (self.folder / block.title).write_text(block.text, encoding="utf-8")
             elif block.language == "output":
                 self._compare(block, block.text, self.printed)
             elif block.runs:
-                self.printed = await {"python": self._python, "sh": self._sh, "console": self._console}[block.language](block)
+                self.printed = await run[block.language](block)
 
     async def _python(self, block: Block) -> str:
         code = compile("\n" * (block.line - 1) + block.text, block.place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -47,7 +47,7 @@ def alone(tmp_path: Path) -> Reader:
 
 
 READ = {
-    "an await at the top": "```python\nimport asyncio\nprint(await asyncio.sleep(0, 'slept'))\n```\n```output\nslept\n```\n",
+    "an await at the top": "```python\nimport asyncio as a\nprint(await a.sleep(0, 1))\n```\n```output\n1\n```\n",
     "names stay": "```python\na = 1\n```\n\ntext\n\n```python\nprint(a)\n```\n```output\n1\n```\n",
     "a file and a command": '```python title="f.py"\nprint("hi")\n```\n\n```console\n$ python3 f.py\nhi\n```\n',
     "numbers differ": "```python\nprint('loss 3.14, run k4q95w5')\n```\n```output\nloss 2.7, run a1b2c3\n```\n",
