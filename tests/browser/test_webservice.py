@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 
 from playwright.async_api import Page, expect
 
-from ..examples.conftest import Example, deployment, example  # noqa: F401: fixtures, which pytest finds by name
+from ..examples.conftest import Example
+from ..examples.conftest import deployment as deployment  # fixtures, which pytest finds by their names
+from ..examples.conftest import example as example
 from ..examples.webservice import webservice
 from .conftest import Shoot
 
@@ -22,7 +25,7 @@ new MutationObserver(() => {
 """
 
 
-async def test_ask_watch_correct_and_ask_again(page: Page, shoot: Shoot, example: Example) -> None:  # noqa: F811
+async def test_ask_watch_correct_and_ask_again(page: Page, shoot: Shoot, example: Example) -> None:
     expect.set_options(timeout=60_000)
     with webservice(example) as service:
         await page.emulate_media(color_scheme="light")
@@ -37,7 +40,7 @@ async def test_ask_watch_correct_and_ask_again(page: Page, shoot: Shoot, example
         await expect(story.get_by_role("button", name="Good")).to_be_visible()
         seen = await page.evaluate("window.seen")
         assert len(seen) > 3
-        assert all(later.startswith(earlier) for earlier, later in zip(seen, seen[1:], strict=False))
+        assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(seen))
         await story.get_by_role("button", name="Good").click()
         await expect(story.locator(".learned")).to_contain_text("Learned: it is in policy version")
         rated = int(await page.locator("#version").inner_text())
@@ -62,7 +65,7 @@ async def test_ask_watch_correct_and_ask_again(page: Page, shoot: Shoot, example
         await shoot("webservice-dark")
 
 
-async def test_what_goes_wrong_is_shown(page: Page, example: Example) -> None:  # noqa: F811
+async def test_what_goes_wrong_is_shown(page: Page, example: Example) -> None:
     with webservice(example) as service:
         await page.goto(service.url)
         await page.evaluate("document.querySelector('#question').removeAttribute('maxlength')")
