@@ -19,7 +19,7 @@ from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.network import ApiKey, Network
 from loops_sdk._wire.bodies import ModelList
 from loops_sdk.errors import LoopsError, ProtocolError
-from loops_sdk.instrumentation import SampleFinished
+from loops_sdk.instrumentation import SampleFailed, SampleFinished, Trail
 from loops_sdk.types import (
     BasetenDeployment,
     Deployment,
@@ -185,11 +185,16 @@ class SamplingClient:
         asked = question(
             prompt, num_samples, sampling_params, include_prompt_logprobs, topk_prompt_logprobs, affinity_key
         )
-        result = await self._answer(asked, start + self._binding.timeout)
+        trail = self._connection.completions.begin()
+        try:
+            result = await self._answer(asked, start + self._binding.timeout, trail)
+        except BaseException as error:
+            took, kind = time.monotonic() - start, type(error).__name__
+            trail.emit(SampleFailed("sample", took, str(error), kind, self._under_way))
+            raise
         new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
         took = time.monotonic() - start
-        told = SampleFinished("sample", took, new_tokens, result.policy_version, self._under_way)
-        self._connection.network.caller.emit(told)
+        trail.emit(SampleFinished("sample", took, new_tokens, result.policy_version, self._under_way))
         return result
 
     async def compute_logprobs_async(self, prompt: ModelInput | Sequence[int]) -> list[float | None]:
@@ -298,10 +303,10 @@ class SamplingClient:
 
     # ------------------------------------------------------------------ how
 
-    async def _answer(self, asked: Question, deadline: float) -> SampleResult:
+    async def _answer(self, asked: Question, deadline: float, trail: Trail) -> SampleResult:
         self._under_way += 1
         try:
-            return await self._connection.completions.answer(asked, deadline)
+            return await self._connection.completions.answer(asked, deadline, trail)
         finally:
             self._under_way -= 1
 

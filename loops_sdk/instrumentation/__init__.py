@@ -7,22 +7,39 @@ from loops_sdk.instrumentation.events import (
     OperationMeasured,
     OperationSubmitted,
     RequestRetried,
+    SampleFailed,
     SampleFinished,
+    SubmissionFailed,
 )
+from loops_sdk.instrumentation.json_log import JsonLogFormatter
 from loops_sdk.instrumentation.jsonl import JsonlObserver
 from loops_sdk.instrumentation.observers import Emit, Observer, log_events, tell
+from loops_sdk.instrumentation.opentelemetry_observer import OpenTelemetryObserver
+from loops_sdk.instrumentation.redacting import RedactingFilter, keep_out_of_logs, redacted
+from loops_sdk.instrumentation.trails import Call, Follower, Trail, Trails
 
 __all__ = [
+    "Call",
     "Emit",
     "Event",
+    "Follower",
+    "JsonLogFormatter",
     "JsonlObserver",
     "KeepAliveFailed",
     "Observer",
+    "OpenTelemetryObserver",
     "OperationFinished",
     "OperationMeasured",
     "OperationSubmitted",
+    "RedactingFilter",
     "RequestRetried",
+    "SampleFailed",
     "SampleFinished",
+    "SubmissionFailed",
+    "Trail",
+    "Trails",
+    "keep_out_of_logs",
     "log_events",
+    "redacted",
     "tell",
 ]
