@@ -20,7 +20,7 @@ from loops_sdk._wire.completions import MIN_POLICY_VERSION, sample_result
 from loops_sdk._wire.endpoints import COMPLETIONS
 from loops_sdk._wire.failures import is_not_ready
 from loops_sdk.errors import LoopsError, NotFoundError, ProtocolError, StatusError, WeightsNotReadyError
-from loops_sdk.instrumentation import Trail
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types import SampleResult
 
 _ATTEMPTS = 6

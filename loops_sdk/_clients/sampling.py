@@ -19,7 +19,8 @@ from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.network import ApiKey, Network
 from loops_sdk._wire.bodies import ModelList
 from loops_sdk.errors import LoopsError, ProtocolError
-from loops_sdk.instrumentation import SampleFailed, SampleFinished, Trail
+from loops_sdk.instrumentation import SampleFailed, SampleFinished
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types import (
     BasetenDeployment,
     Deployment,

@@ -18,7 +18,8 @@ from loops_sdk._wire.failures import error_from_response
 from loops_sdk._wire.forms import Body
 from loops_sdk._wire.retrying import Backoff, Budget, Wait, decide
 from loops_sdk.errors import ConnectionFailedError, LoopsError
-from loops_sdk.instrumentation import Emit, Observer, RequestRetried, Trail, Trails
+from loops_sdk.instrumentation import Emit, Observer, RequestRetried
+from loops_sdk.instrumentation.trails import Trail, Trails
 
 T = TypeVar("T")
 

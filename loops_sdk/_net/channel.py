@@ -26,7 +26,8 @@ from loops_sdk._wire.bodies import Accepted
 from loops_sdk._wire.endpoints import HEALTH, Endpoint
 from loops_sdk._wire.forms import NOTHING, Body, Offer, encode_large
 from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
-from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted, SubmissionFailed, Trail
+from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted, SubmissionFailed
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types._checks import shown
 
 if TYPE_CHECKING:

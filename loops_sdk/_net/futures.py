@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar, cast
 
 from loops_sdk.errors import ClientClosedError, LoopsError, RequestTimeoutError, UnretrievedErrorWarning
-from loops_sdk.instrumentation import Trail
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types._checks import check_number
 
 A = TypeVar("A")

@@ -10,7 +10,8 @@ from loops_sdk._net.caller import Caller
 from loops_sdk._net.poller import Poller
 from loops_sdk._net.transport import Transport
 from loops_sdk.errors import InvalidInputError
-from loops_sdk.instrumentation import Observer, keep_out_of_logs, log_events, tell
+from loops_sdk.instrumentation import Observer, log_events, tell
+from loops_sdk.instrumentation.redacting import keep_out_of_logs
 
 #: A key, or a function that gives it; `None` takes it from the environment.
 ApiKey: TypeAlias = str | Callable[[], str] | None

@@ -15,8 +15,8 @@ from loops_sdk.instrumentation.json_log import JsonLogFormatter
 from loops_sdk.instrumentation.jsonl import JsonlObserver
 from loops_sdk.instrumentation.observers import Emit, Observer, log_events, tell
 from loops_sdk.instrumentation.opentelemetry_observer import OpenTelemetryObserver
-from loops_sdk.instrumentation.redacting import RedactingFilter, keep_out_of_logs, redacted
-from loops_sdk.instrumentation.trails import Call, Follower, Trail, Trails
+from loops_sdk.instrumentation.redacting import RedactingFilter, redacted
+from loops_sdk.instrumentation.trails import Call, Follower
 
 __all__ = [
     "Call",
@@ -36,9 +36,6 @@ __all__ = [
     "SampleFailed",
     "SampleFinished",
     "SubmissionFailed",
-    "Trail",
-    "Trails",
-    "keep_out_of_logs",
     "log_events",
     "redacted",
     "tell",

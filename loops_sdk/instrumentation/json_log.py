@@ -31,7 +31,11 @@ class JsonLogFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line for `record`, without its end."""
+        """The line for a record, without its end.
+
+        Args:
+            record: the record.
+        """
         clean = logging.makeLogRecord(vars(record))
         _redacting.filter(clean)
         when = datetime.fromtimestamp(clean.created, UTC).isoformat(timespec="milliseconds")

@@ -65,7 +65,11 @@ class OpenTelemetryObserver:
         return "<OpenTelemetryObserver>"
 
     def follow(self, call: Call) -> Follower:
-        """Begin the span of a call in the context of who makes it."""
+        """Begin the span of a call, below the one that is current.
+
+        Args:
+            call: what is known of it.
+        """
         return self._spans.begin(call)
 
     def __call__(self, event: Event) -> None:

@@ -49,6 +49,9 @@ def redacted(text: str) -> str:
     bearer tokens; signatures, credentials and keys in the query or fragment of an address, and a password before its
     host; what is assigned to a name like ``api_key``, ``password`` or ``access_token``; tokens of the forms that
     Hugging Face, AWS and others give theirs.
+
+    Args:
+        text: anything.
     """
     for forms in list(_known.values()):
         for form in forms:
@@ -98,7 +101,11 @@ class RedactingFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rid `record` of secrets; always true."""
+        """Rid a record of secrets; always true.
+
+        Args:
+            record: the record.
+        """
         _rid_message(record)
         _rid_exception(record)
         vars(record).update(cleaned({name: value for name, value in vars(record).items() if name not in STANDARD}))

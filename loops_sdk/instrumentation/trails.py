@@ -44,7 +44,11 @@ class Call:
 
 
 class Follower(Protocol):
-    """Follows one call: it hears the events of that call, in their order, as an observer does."""
+    """Follows one call: it hears the events of that call, in their order, as an observer does.
+
+    Args:
+        event: an event of the call.
+    """
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -61,7 +65,13 @@ Follow = Callable[[Call], Follower]
 
 @attrs.frozen
 class Trail:
-    """Where the events of one call go, what its requests carry, and the run that it belongs to."""
+    """Where the events of one call go.
+
+    Attributes:
+        emit: what they are given to.
+        headers: what the requests of the call carry beside what is theirs.
+        run_id: the run that the call belongs to, if it is known.
+    """
 
     emit: Emit
     headers: Mapping[str, str] = MappingProxyType({})
@@ -85,7 +95,8 @@ class Trails:
     def __init__(self, emit: Emit, observers: Sequence[Observer] = (), **about: str | None) -> None:
         self._observers, self._about = observers, about
         self._plain = Trail(emit, run_id=about.get("run_id"))
-        self._follow: list[Follow] = [one.follow for one in observers if hasattr(one, "follow")]
+        able = (getattr(one, "follow", None) for one in observers)
+        self._follow: list[Follow] = [follow for follow in able if follow is not None]
 
     def of(self, **about: str | None) -> Trails:
         """The same for the calls of one client."""

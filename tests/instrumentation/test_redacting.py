@@ -19,12 +19,12 @@ from loops_sdk.instrumentation import (
     JsonLogFormatter,
     RedactingFilter,
     RequestRetried,
-    keep_out_of_logs,
     log_events,
     redacted,
     redacting,
     tell,
 )
+from loops_sdk.instrumentation.redacting import keep_out_of_logs
 
 #: What keys and signatures are made of.
 secrets = st.text(string.ascii_letters + string.digits + "._~+/=-", min_size=16, max_size=64)
