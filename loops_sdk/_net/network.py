@@ -30,11 +30,13 @@ class Network:
     Attributes:
         portable_key: what another process may be told of the key, which is never the key itself: the function that
             gives it, that none is sent, or where to look for one.
+        draws_curves: whether an observer wants numbers that have to be worked out.
     """
 
     def __init__(self, api_key: ApiKey = None, observers: Sequence[Observer] = ()) -> None:
         self.portable_key: ApiKey = api_key if callable(api_key) or api_key == "" else key_of_process
         self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
+        self.draws_curves = any(getattr(observer, "draws_curves", False) for observer in observers)
         self.caller = Caller(self.transport, tell((log_events, *observers)))
         self.poller = Poller(self.transport, self.caller.emit)
 

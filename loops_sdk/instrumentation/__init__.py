@@ -3,6 +3,7 @@
 from loops_sdk.instrumentation.events import (
     Event,
     KeepAliveFailed,
+    MetricsLogged,
     OperationFinished,
     OperationMeasured,
     OperationSubmitted,
@@ -10,6 +11,7 @@ from loops_sdk.instrumentation.events import (
     SampleFinished,
 )
 from loops_sdk.instrumentation.jsonl import JsonlObserver
+from loops_sdk.instrumentation.metrics import MetricsObserver, read_metrics
 from loops_sdk.instrumentation.observers import Emit, Observer, log_events, tell
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "Event",
     "JsonlObserver",
     "KeepAliveFailed",
+    "MetricsLogged",
+    "MetricsObserver",
     "Observer",
     "OperationFinished",
     "OperationMeasured",
@@ -24,5 +28,6 @@ __all__ = [
     "RequestRetried",
     "SampleFinished",
     "log_events",
+    "read_metrics",
     "tell",
 ]
