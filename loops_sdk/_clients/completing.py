@@ -33,11 +33,12 @@ class Completions:
         self._binding, self._models, self._caller = binding, models, caller
         self._url = COMPLETIONS.url(binding.deployment.base_url)
         self._floor = binding.min_policy_version
-        self._trails = caller.trails.of(model=binding.base_model, sampler_id=binding.sampler_id)
+        about = {"run_id": binding.run_id, "model": binding.base_model, "sampler_id": binding.sampler_id}
+        self._trails = caller.trails.of(**about)
 
-    def begin(self) -> Trail:
-        """The trail of a sample that is asked for now."""
-        return self._trails.begin("sample", self._url)
+    def begin(self, operation: str) -> Trail:
+        """The trail of a call that is made now."""
+        return self._trails.begin(operation, self._url)
 
     async def answer(self, question: Question, deadline: float, trail: Trail) -> SampleResult:
         """One completion by `deadline`, on the clock of `time.monotonic`; a model that the sampler has replaced in the

@@ -162,9 +162,13 @@ class Channel:
 
     def require_open(self) -> None:
         """Raise `ClientClosedError` after `aclose`, `LoopsError` in another event loop than that of the first use."""
+        self.refuse_closed()
+        self._caller.transport.require_open()
+
+    def refuse_closed(self) -> None:
+        """Raise `ClientClosedError` after `aclose`; for what any thread may do."""
         if self._closed:
             raise ClientClosedError("the client is closed")
-        self._caller.transport.require_open()
 
     def turn(self) -> Turn:
         """Take a place in the order for everything that is submitted until the turn is left.

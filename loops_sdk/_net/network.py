@@ -31,6 +31,7 @@ class Network:
     Attributes:
         portable_key: what another process may be told of the key, which is never the key itself: the function that
             gives it, that none is sent, or where to look for one.
+        draws_curves: whether an observer wants numbers that have to be worked out.
     """
 
     def __init__(self, api_key: ApiKey = None, observers: Sequence[Observer] = ()) -> None:
@@ -38,6 +39,7 @@ class Network:
         key = _key(api_key)
         keep_out_of_logs(key)
         self.transport = Transport(api_key=key, max_connections=_pool_size())
+        self.draws_curves = any(getattr(observer, "draws_curves", False) for observer in observers)
         self.caller = Caller(self.transport, tell((log_events, *observers)), observers)
         self.poller = Poller(self.transport)
 

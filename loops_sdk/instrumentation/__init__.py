@@ -3,6 +3,7 @@
 from loops_sdk.instrumentation.events import (
     Event,
     KeepAliveFailed,
+    MetricsLogged,
     OperationFinished,
     OperationMeasured,
     OperationSubmitted,
@@ -13,6 +14,7 @@ from loops_sdk.instrumentation.events import (
 )
 from loops_sdk.instrumentation.json_log import JsonLogFormatter
 from loops_sdk.instrumentation.jsonl import JsonlObserver
+from loops_sdk.instrumentation.metrics import MetricsObserver, read_metrics
 from loops_sdk.instrumentation.observers import Emit, Observer, log_events, tell
 from loops_sdk.instrumentation.opentelemetry_observer import OpenTelemetryObserver
 from loops_sdk.instrumentation.redacting import RedactingFilter, redacted
@@ -26,6 +28,8 @@ __all__ = [
     "JsonLogFormatter",
     "JsonlObserver",
     "KeepAliveFailed",
+    "MetricsLogged",
+    "MetricsObserver",
     "Observer",
     "OpenTelemetryObserver",
     "OperationFinished",
@@ -37,6 +41,7 @@ __all__ = [
     "SampleFinished",
     "SubmissionFailed",
     "log_events",
+    "read_metrics",
     "redacted",
     "tell",
 ]

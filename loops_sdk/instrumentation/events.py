@@ -7,6 +7,7 @@ import attrs
 __all__ = [
     "Event",
     "KeepAliveFailed",
+    "MetricsLogged",
     "OperationFinished",
     "OperationMeasured",
     "OperationSubmitted",
@@ -40,6 +41,24 @@ class KeepAliveFailed(Event):
 
     url: str
     error: str
+
+
+@attrs.frozen
+class MetricsLogged(Event):
+    """Numbers of the user's own, told by `TrainingClient.log_metrics` when it is called, in the thread that calls it.
+
+    Attributes:
+        run_id: the run of the client, if it has one.
+        steps: how many times `optim_step` had been called on the client: the numbers belong to the step after those,
+            as in `OperationMeasured`, unless `step` says otherwise.
+        metrics: the numbers by name.
+        step: the step that they belong to, as a policy version, where the user named it.
+    """
+
+    run_id: str | None
+    steps: int
+    metrics: dict[str, float]
+    step: int | None = None
 
 
 @attrs.frozen
@@ -118,6 +137,12 @@ class OperationMeasured(Event):
             included. `None` before anything was heard.
         loss: the sum over all positions; `None` for `optim_step`.
         tokens: number of positions in the batch; `None` for `optim_step`.
+        loss_tokens: number of positions that carry loss, where that is known; `None` for `optim_step`, and for a loss
+            of the user's own, which need not be a sum over positions.
+        kl_sampler_trainer: for a policy loss, an estimate of KL(q || p) in nats per token, q being the policy that
+            sampled and p the trainer's: the mean of log q - log p over the positions with loss (the estimator k1 of
+            http://joschu.net/blog/kl-approx.html). Worked out only when an observer has the attribute
+            ``draws_curves = True``, as `MetricsObserver` has; else `None`.
     """
 
     run_id: str | None
@@ -127,6 +152,8 @@ class OperationMeasured(Event):
     policy_version: int | None
     loss: float | None = None
     tokens: int | None = None
+    loss_tokens: int | None = None
+    kl_sampler_trainer: float | None = None
 
 
 @attrs.frozen
@@ -152,7 +179,7 @@ class RequestRetried(Event):
 
 @attrs.frozen
 class SampleFinished(Event):
-    """A sample arrived.
+    """A sample arrived; `operation` is ``"compute_logprobs"`` where only the prompt was asked about.
 
     Attributes:
         elapsed: seconds from the call to the result.
@@ -160,12 +187,14 @@ class SampleFinished(Event):
         policy_version: number of optimizer steps in the weights that sampled; `None` when the sampler does not say.
         under_way: how many other samples of the same client are still to come, those that wait for a connection among
             them.
+        run_id: the run whose weights the client samples from, when it was made by a training client.
     """
 
     elapsed: float
     tokens: int
     policy_version: int | None = None
     under_way: int = 0
+    run_id: str | None = None
 
 
 @attrs.frozen
@@ -177,9 +206,11 @@ class SampleFailed(Event):
         error: what went wrong, as text.
         error_type: name of the exception's class; ``"CancelledError"`` for one that nobody waits for any more.
         under_way: how many other samples of the same client are still to come.
+        run_id: as in `SampleFinished`.
     """
 
     elapsed: float
     error: str
     error_type: str
     under_way: int = 0
+    run_id: str | None = None

@@ -13,7 +13,9 @@ from loops_sdk.instrumentation.redacting import RedactingFilter
 
 __all__ = ["Emit", "Observer", "log_events", "tell"]
 
-#: Who hears of events. It is called in the event loop, at once and in their order: it must not take long.
+#: Who hears of events. It is called in the event loop, at once and in their order: it must not take long. One that has
+#: the attribute ``draws_curves = True`` has numbers worked out for it that the results do not hold; see
+#: `OperationMeasured`.
 Observer = Callable[[Event], None]
 #: What events are given to: it tells all observers, and none of their errors comes back.
 Emit = Callable[[Event], None]

@@ -33,6 +33,7 @@ __all__ = ["Spans"]
 
 #: What GenAI conventions call a sample: we send tokens and take tokens.
 _SAMPLE = "text_completion"
+_OF_SAMPLERS = ("sample", "compute_logprobs")
 _PROVIDER = "loops"
 _SCOPE = "loops_sdk"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -65,12 +66,12 @@ class Followed:
 
     def __init__(self, tracer: trace.Tracer, measures: Measures, call: Call, here: threading.local) -> None:
         self._measures, self._here = measures, here
-        self._is_sample = call.operation == "sample"
+        self._is_sample = call.operation in _OF_SAMPLERS
         self._where = _where(call.operation, call.url, call.model)
         self._began_at = time.monotonic()
         self._resent = 0
         self._ended = False
-        name = f"{_SAMPLE} {call.model}" if self._is_sample else call.operation
+        name = f"{_named(call.operation)} {call.model}" if self._is_sample else call.operation
         self._span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=_attributes(call, self._where))
         sent: dict[str, str] = {}
         _PROPAGATOR.inject(sent, set_span_in_context(self._span))
@@ -112,7 +113,7 @@ class Followed:
         self._note("loops.policy_version", event.policy_version)
         self._note("gen_ai.usage.output_tokens", event.tokens)
         self._measures.usage.record(event.tokens, {**self._where, "gen_ai.token.type": "output"})
-        self._measures.tokens.add(event.tokens, {"gen_ai.operation.name": _SAMPLE})
+        self._measures.tokens.add(event.tokens, {"gen_ai.operation.name": _named(event.operation)})
         self._end(None)
 
     def _note(self, name: str, value: int | None) -> None:
@@ -153,12 +154,16 @@ class Measures:
         self.active = meter.create_up_down_counter("loops.client.samples.active", "{sample}", "Samples under way.")
 
 
+def _named(operation: str) -> str:
+    return _SAMPLE if operation == "sample" else operation
+
+
 @lru_cache(maxsize=256)
 def _where(operation: str, url: str, model: str | None) -> Mapping[str, Any]:
     """What tells calls apart in metrics: few values, whatever is called."""
     parts = urlsplit(url)
     known: dict[str, Any] = {
-        "gen_ai.operation.name": _SAMPLE if operation == "sample" else operation,
+        "gen_ai.operation.name": _named(operation),
         "gen_ai.provider.name": _PROVIDER,
         "gen_ai.request.model": model,
         "server.address": parts.hostname,
