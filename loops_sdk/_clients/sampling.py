@@ -19,7 +19,8 @@ from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.network import ApiKey, Network
 from loops_sdk._wire.bodies import ModelList
 from loops_sdk.errors import LoopsError, ProtocolError
-from loops_sdk.instrumentation import SampleFinished
+from loops_sdk.instrumentation import SampleFailed, SampleFinished
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types import (
     BasetenDeployment,
     Deployment,
@@ -295,17 +296,22 @@ class SamplingClient:
 
     async def _answered(self, operation: str, asked: Question) -> SampleResult:
         start = time.monotonic()
-        result = await self._answer(asked, start + self._binding.timeout)
+        trail = self._connection.completions.begin(operation)
+        try:
+            result = await self._answer(asked, start + self._binding.timeout, trail)
+        except BaseException as error:
+            told = (time.monotonic() - start, str(error), type(error).__name__, self._under_way, trail.run_id)
+            trail.emit(SampleFailed(operation, *told))
+            raise
         new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
-        took, run_id = time.monotonic() - start, self._binding.run_id
-        told = SampleFinished(operation, took, new_tokens, result.policy_version, self._under_way, run_id)
-        self._connection.network.caller.emit(told)
+        took = time.monotonic() - start
+        trail.emit(SampleFinished(operation, took, new_tokens, result.policy_version, self._under_way, trail.run_id))
         return result
 
-    async def _answer(self, asked: Question, deadline: float) -> SampleResult:
+    async def _answer(self, asked: Question, deadline: float, trail: Trail) -> SampleResult:
         self._under_way += 1
         try:
-            return await self._connection.completions.answer(asked, deadline)
+            return await self._connection.completions.answer(asked, deadline, trail)
         finally:
             self._under_way -= 1
 

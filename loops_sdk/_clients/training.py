@@ -156,7 +156,8 @@ class TrainingClient:
         self._network = network
         self._info = info
         self._run_id = run_id
-        self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout)
+        about = {"run_id": run_id, "model": info.base_model}
+        self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout, **about)
         self._publishing = Publishing(network, sampler, info.base_model, run_id, timeout, publish_timeout)
         self._state = TrainerState(info.lora_rank)
         self._meter = Meter(network.caller.emit, run_id, self._state, draws_curves=network.draws_curves)

@@ -12,7 +12,9 @@ __all__ = [
     "OperationMeasured",
     "OperationSubmitted",
     "RequestRetried",
+    "SampleFailed",
     "SampleFinished",
+    "SubmissionFailed",
 ]
 
 
@@ -68,27 +70,54 @@ class OperationSubmitted(Event):
         idempotency_key: the key under which it was submitted.
         url: the address that it was sent to.
         elapsed: seconds from the call to the acceptance.
+        run_id: the run of the client, if it has one.
     """
 
     operation_id: str
     idempotency_key: str
     url: str
     elapsed: float
+    run_id: str | None = None
+
+
+@attrs.frozen
+class SubmissionFailed(Event):
+    """The trainer did not accept an operation, or the call was withdrawn before it was sent. Nothing of it follows.
+
+    Attributes:
+        idempotency_key: the key under which it was to be submitted.
+        url: the address that it was for.
+        elapsed: seconds from the call to the failure.
+        error: what went wrong, as text.
+        error_type: name of the exception's class; ``"CancelledError"`` for a call that was withdrawn.
+        run_id: the run of the client, if it has one.
+    """
+
+    idempotency_key: str
+    url: str
+    elapsed: float
+    error: str
+    error_type: str
+    run_id: str | None = None
 
 
 @attrs.frozen
 class OperationFinished(Event):
-    """The result of an operation arrived.
+    """The result of an operation arrived, or will not be asked for any longer.
 
     Attributes:
         operation_id: the trainer's id of it.
         elapsed: seconds from its acceptance to the result.
         error: what went wrong, as text; `None` when it went well.
+        error_type: name of the exception's class; `None` when it went well.
+        run_id: the run of the client, if it has one.
     """
 
     operation_id: str
     elapsed: float
     error: str | None = None
+    error_type: str | None = None
+    run_id: str | None = None
 
 
 @attrs.frozen
@@ -136,12 +165,16 @@ class RequestRetried(Event):
         attempt: number of the attempt that failed, counted from 1.
         wait: seconds until the next.
         error: why it failed, as text.
+        operation_id: the trainer's id of the operation whose result was asked for; `None` for other requests.
+        run_id: the run of the client, if it has one.
     """
 
     url: str
     attempt: int
     wait: float
     error: str
+    operation_id: str | None = None
+    run_id: str | None = None
 
 
 @attrs.frozen
@@ -160,5 +193,24 @@ class SampleFinished(Event):
     elapsed: float
     tokens: int
     policy_version: int | None = None
+    under_way: int = 0
+    run_id: str | None = None
+
+
+@attrs.frozen
+class SampleFailed(Event):
+    """A sample did not arrive, or its caller stopped waiting for it.
+
+    Attributes:
+        elapsed: seconds from the call to the failure.
+        error: what went wrong, as text.
+        error_type: name of the exception's class; ``"CancelledError"`` for one that nobody waits for any more.
+        under_way: how many other samples of the same client are still to come.
+        run_id: as in `SampleFinished`.
+    """
+
+    elapsed: float
+    error: str
+    error_type: str
     under_way: int = 0
     run_id: str | None = None
