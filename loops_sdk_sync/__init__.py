@@ -46,7 +46,9 @@ from loops_sdk import (
     PermissionDeniedError,
     ProtocolError,
     RemoteOpError,
+    Renderer,
     RequestTimeoutError,
+    Rollout,
     Run,
     SampledSequence,
     Sampler,
@@ -66,6 +68,7 @@ from loops_sdk import (
     WandbConfig,
     WeightsNotReadyError,
     from_dict,
+    group_advantages,
     to_dict,
 )
 from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, Future, OperationFuture
@@ -115,7 +118,9 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "RemoteOpError",
+    "Renderer",
     "RequestTimeoutError",
+    "Rollout",
     "Run",
     "SampleResult",
     "SampledSequence",
@@ -140,5 +145,6 @@ __all__ = [
     "attach_reference_logprobs",
     "attach_reference_logprobs_async",
     "from_dict",
+    "group_advantages",
     "to_dict",
 ]

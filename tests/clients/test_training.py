@@ -251,7 +251,7 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "adam": (
         "optim_step",
         ({"learning_rate": 1},),
-        r"^adam_params: expected AdamParams, for example AdamParams\(learning_rate=1e-4\), got dict$",
+        r"^adam_params: expected AdamParams, for example .*, got dict$",
     ),
     "name": ("save_state", ("../x",), r"^name: expected 1 to 255 letters"),
     "ttl": ("save_state", ("x", 0), r"^ttl_seconds: expected a value >= 1, got 0$"),

@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "expected bool": (lambda: ImageChunk(PIXEL, True), r"^expected_tokens: expected a whole number, got True$"),
     "input": (
         lambda: Datum("abc"),
-        r"^model_input: expected token ids, got text 'abc'; tokenizer\.encode\(text\) gives them",
+        r"^model_input: expected token ids, got text 'abc'; tokenizer\.encode",
     ),
     "inputs": (lambda: Datum([1], [[1]]), r"^loss_fn_inputs: expected a dict of tensors by name, got list$"),
     "name": (lambda: Datum([1], {1: [1]}), r"^loss_fn_inputs: name: expected a non-empty string .*, got 1$"),
