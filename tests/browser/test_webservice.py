@@ -60,6 +60,7 @@ async def test_ask_watch_correct_and_ask_again(page: Page, shoot: Shoot, example
         after = await _ask(page, FERRY)
         assert _likeness(after, EVERY_HOUR) > _likeness(before, EVERY_HOUR)
         await expect(page.locator("#answers > li").nth(2).locator(".note")).to_have_text(f"policy version {taught}")
+        await expect(page.locator("#count-answers")).to_have_text("3")
         await shoot("webservice")
         await page.emulate_media(color_scheme="dark")
         await shoot("webservice-dark")
