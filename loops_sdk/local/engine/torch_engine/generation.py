@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -107,10 +108,10 @@ class TorchGenerationEngine:
             raise InvalidInputError(f"prompt: the tokenizer of {self._base.name!r} has no chat template; give a text")
         messages = [dict(message) for message in prompt]
         try:
-            tokens = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            tokens: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         except TemplateError as error:
             raise InvalidInputError(f"prompt: the chat template refuses these messages ({error})") from error
-        return [int(token) for token in tokens]
+        return list(tokens)
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Make the PEFT folder available under `name`. Requests that run keep what they started with.
