@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import attrs
 
@@ -117,6 +118,17 @@ class LocalStack:
             raise DeploymentFailedError("the deployment is not running: use it in `async with`, or call start() first")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
         return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
+
+    @property
+    def page_url(self) -> str:
+        """Address of the page that shows, in a browser on this machine, what runs on the deployment: runs, curves,
+        operations, checkpoints, and a box to sample from them. The key is in its fragment, which no browser sends;
+        whoever has this address may use the deployment.
+
+        Raises:
+            DeploymentFailedError: it is not running.
+        """
+        return f"{self.base_url}/#key={quote(self.api_key, safe='')}"
 
     @property
     def env(self) -> dict[str, str]:

@@ -17,6 +17,20 @@ function filled(element, attributes, children) {
 
 // Gives an element other children only where they differ, so that a selection or the focus in it survives a refresh.
 export function fill(element, ...children) {
-  const fresh = el("div", {}, ...children);
-  if (fresh.innerHTML !== element.innerHTML) element.replaceChildren(...fresh.childNodes);
+  patch(element, el("div", {}, ...children));
 }
+
+function patch(element, wanted) {
+  const old = [...element.childNodes];
+  const fresh = [...wanted.childNodes];
+  fresh.forEach((child, index) => {
+    const was = old[index];
+    if (was === undefined) element.append(child);
+    else if (alike(was, child)) patch(was, child);
+    else if (!was.isEqualNode(child)) was.replaceWith(child);
+  });
+  for (const child of old.slice(fresh.length)) child.remove();
+}
+
+// The same element with other children.
+const alike = (one, other) => one.nodeType === Node.ELEMENT_NODE && one.cloneNode(false).isEqualNode(other.cloneNode(false));

@@ -28,7 +28,7 @@ function tell(state) {
 
 function show(next) {
   view = next;
-  document.title = `${view.title} – Loops`;
+  document.title = `${view.title} | Loops`;
   main.replaceChildren(view.element);
 }
 
@@ -113,6 +113,10 @@ function lock() {
 }
 
 addEventListener("hashchange", route);
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment is the page's own
+  main.focus();
+});
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && !(view instanceof Locked)) start();
 });

@@ -6,7 +6,7 @@ import { Curves } from "./curves.js";
 import { el, fill } from "./dom.js";
 import { ago, moment, number } from "./format.js";
 import { Operations } from "./operations.js";
-import { badge } from "./runs.js";
+import { badge, named } from "./runs.js";
 import { SampleBox } from "./sampling.js";
 
 export class RunView {
@@ -27,7 +27,7 @@ export class RunView {
 
   async refresh() {
     const { run, now } = await ask(ofRun(this.id));
-    fill(this.head, el("h1", {}, run.name, " ", el("span", { class: "mono dim" }, run.id)), badge(run.state));
+    fill(this.head, el("h1", {}, run.id, " ", named(run) ? el("span", { class: "dim" }, run.name) : null), badge(run.state));
     fill(this.facts, facts(run, now).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
     await Promise.all([this.curves.refresh(), this.operations.refresh(now), this.checkpoints.refresh(now)]);
     this.box.offer(run.ended_at == null, this.checkpoints.list);

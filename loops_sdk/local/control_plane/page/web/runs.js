@@ -33,9 +33,12 @@ function nothingYet() {
     el("span", {}, " printed, and it appears here.")];
 }
 
+// A run without a name of its own has that of its base model.
+export const named = (run) => run.name !== run.base_model;
+
 function row(run, now) {
   const cells = [
-    el("a", { href: `#${new URLSearchParams({ run: run.id })}` }, el("strong", {}, run.name), el("span", { class: "mono dim small" }, ` ${run.id}`)),
+    el("a", { href: `#${new URLSearchParams({ run: run.id })}` }, el("strong", {}, run.id), named(run) ? ` ${run.name}` : null),
     badge(run.state), number(run.policy_version), number(run.published_version), number(run.rank),
     el("span", { class: "mono" }, run.base_model), el("time", { title: moment(run.last_activity) }, ago(run.last_activity, now)),
   ];
