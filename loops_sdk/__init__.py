@@ -37,6 +37,7 @@ from loops_sdk.errors import (
     UnsupportedError,
     WeightsNotReadyError,
 )
+from loops_sdk.rendering import Renderer, Rollout, group_advantages
 from loops_sdk.types import (
     AdamParams,
     BasetenDeployment,
@@ -113,7 +114,9 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "RemoteOpError",
+    "Renderer",
     "RequestTimeoutError",
+    "Rollout",
     "Run",
     "SampleResult",
     "SampledSequence",
@@ -136,5 +139,6 @@ __all__ = [
     "WeightsNotReadyError",
     "attach_reference_logprobs_async",
     "from_dict",
+    "group_advantages",
     "to_dict",
 ]

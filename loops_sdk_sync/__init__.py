@@ -46,7 +46,9 @@ from loops_sdk import (
     PermissionDeniedError,
     ProtocolError,
     RemoteOpError,
+    Renderer,
     RequestTimeoutError,
+    Rollout,
     Run,
     SampledSequence,
     Sampler,
@@ -65,6 +67,7 @@ from loops_sdk import (
     WandbConfig,
     WeightsNotReadyError,
     from_dict,
+    group_advantages,
     to_dict,
 )
 from loops_sdk_sync._futures import ComposedFuture, ForwardBackwardFuture, Future, OperationFuture
@@ -114,7 +117,9 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "RemoteOpError",
+    "Renderer",
     "RequestTimeoutError",
+    "Rollout",
     "Run",
     "SampleResult",
     "SampledSequence",
@@ -138,5 +143,6 @@ __all__ = [
     "attach_reference_logprobs",
     "attach_reference_logprobs_async",
     "from_dict",
+    "group_advantages",
     "to_dict",
 ]

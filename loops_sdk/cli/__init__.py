@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from loops_sdk.cli.checkpoints import checkpoints
+from loops_sdk.cli.examples import examples
 from loops_sdk.cli.models import models
 from loops_sdk.cli.quickstart import quickstart
 from loops_sdk.cli.run import run
@@ -32,6 +33,7 @@ def loops() -> None:
 
     \b
     New here?            loops quickstart
+    Programs to read?    loops examples list
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
     What is running?     loops runs list
@@ -41,7 +43,7 @@ def loops() -> None:
     """
 
 
-for command in (quickstart, run, serve, runs, checkpoints, models):
+for command in (quickstart, examples, run, serve, runs, checkpoints, models):
     loops.add_command(command)
 
 

@@ -63,14 +63,19 @@ async def _run(
         env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
         if tinker:
             env |= {"TINKER_BASE_URL": stack.base_url, "TINKER_API_KEY": stack.api_key}
-        script = await asyncio.create_subprocess_exec(*command, env=env)
-        try:
-            _pass_on_signals(script)
-            code = await script.wait()
-        finally:
-            if script.returncode is None:
-                script.kill()
-                await script.wait()
+        return await run_script(command, env)
+
+
+async def run_script(command: list[str], env: dict[str, str]) -> int:
+    """Runs a script to its end, which gets Ctrl-C and SIGTERM in our place; gives its exit code as a shell would."""
+    script = await asyncio.create_subprocess_exec(*command, env=env)
+    try:
+        _pass_on_signals(script)
+        code = await script.wait()
+    finally:
+        if script.returncode is None:
+            script.kill()
+            await script.wait()
     return 128 - code if code < 0 else code
 
 
