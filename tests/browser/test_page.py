@@ -46,13 +46,13 @@ async def train(training: TrainingClient, steps: int) -> None:
     tokenizer = await training.get_tokenizer_async()
     texts = [tokenizer.encode(sentence) for sentence in SENTENCES]
     data = [Datum(tokens[:-1], {"target_tokens": tokens[1:]}) for tokens in texts]
-    for step in range(1, steps + 1):
+    for _ in range(steps):
         passed = await training.forward_backward_async(data)
         stepped = await training.optim_step_async(AdamParams(learning_rate=2e-3))
         await passed
-        await stepped
-        if step % 10 == 0:
-            await (await training.save_weights_for_sampler_async(f"step-{step}"))
+        version = int((await stepped).metrics["step"])
+        if version % 10 == 0:
+            await (await training.save_weights_for_sampler_async(f"step-{version}"))
 
 
 @pytest.fixture
@@ -89,11 +89,12 @@ async def test_a_run_grows_before_ones_eyes(
         await page.set_viewport_size({"width": 1280, "height": 900})
 
         await row.get_by_role("link").click()
-        await expect(page.get_by_role("heading", level=1)).to_contain_text(training.run_id)
+        await expect(page.get_by_role("heading", level=1)).to_contain_text(str(training.run_id))
         await expect(page.locator('[data-curve="loss"]')).to_be_visible()
         before = await points(page, "loss")
-        grown = f"document.querySelector('[data-curve=loss] polyline').points.length >= {before + 4}"
-        await page.wait_for_function(grown)
+        line = page.locator('[data-curve="loss"] polyline')
+        while await points(page, "loss") < before + 4:
+            await expect(line).not_to_have_attribute("points", str(await line.get_attribute("points")), timeout=30_000)
         await expect(page.locator('[data-curve="grad_norm"] .latest')).not_to_be_empty()
         await expect(page.locator('tr[data-state="done"]').first).to_contain_text("policy version")
         assert await page.locator(".strip .bar.pass").count() > 5

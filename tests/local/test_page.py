@@ -11,6 +11,7 @@ import pytest
 
 from loops_sdk.local.control_plane.page.curves import read_curves
 from loops_sdk.local.control_plane.page.lines import parsed, read_after, read_before
+from loops_sdk.local.operations import Told
 from loops_sdk.local.sampler import Sampler
 from loops_sdk.local.trainer import Trainer, history
 
@@ -210,7 +211,7 @@ def test_a_history_is_cut_to_its_newer_half(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(history, "MOST_BYTES", 2000)
     written = history.History(tmp_path / "history.jsonl")
     for number in range(100):
-        written.write(history.Told(str(number), "forward", 1.0, 2.0, 3.0))
+        written.write(Told(str(number), "forward", 1.0, 2.0, 3.0))
     left = [json.loads(line)["id"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert left == [str(number) for number in range(100 - len(left), 100)]
     assert 5 < len(left) < 40
@@ -307,7 +308,8 @@ def test_passes_without_steps_are_given_up_in_the_end(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     passes = '{"operation": "forward_backward", "loss": 1.0, "id": "0123456789"}\n' * 10_000
     path.write_text(passes + '{"operation": "optim_step", "policy_version": 1, "finished_at": 5.0}\n')
-    offset, rows = 0, []
+    offset = 0
+    rows: list[dict[str, Any]] = []
     for _ in range(10):
         piece = read_curves(tmp_path / "none", path, "operations", offset)
         offset, rows = piece.offset, rows + piece.rows

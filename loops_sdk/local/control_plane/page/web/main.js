@@ -87,7 +87,7 @@ class Locked {
   constructor() {
     this.title = "Key wanted";
     const key = el("input", { id: "key", type: "password", autocomplete: "off", required: true });
-    const form = el("form", {}, el("label", {}, el("span", {}, "Key"), key), el("button", { type: "submit", class: "primary" }, "Open"));
+    const form = el("form", {}, el("div", { class: "field" }, el("label", { for: "key" }, "Key"), key), el("button", { type: "submit", class: "primary" }, "Open"));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       setKey(key.value);

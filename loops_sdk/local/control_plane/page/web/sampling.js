@@ -25,7 +25,7 @@ export class SampleBox {
   }
 
   form() {
-    const labelled = (text, input) => el("label", {}, el("span", {}, text), input);
+    const labelled = (text, input) => el("div", { class: "field" }, el("label", { for: input.id }, text), input);
     const form = el("form", { class: "sample" },
       labelled("Weights", this.model),
       el("fieldset", {}, el("legend", {}, "Prompt as"), el("label", {}, this.text, "plain text"), el("label", {}, this.chat, "chat")),
