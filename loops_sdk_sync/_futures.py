@@ -13,6 +13,7 @@ from concurrent import futures
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from loops_sdk import ForwardBackwardOutput, RequestTimeoutError
+from loops_sdk.instrumentation import RedactingFilter
 from loops_sdk_sync._portal import Portal
 
 A = TypeVar("A")
@@ -21,6 +22,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 logger = logging.getLogger("loops_sdk_sync")
+logger.addFilter(RedactingFilter())
 
 
 class CoreFuture(Protocol[T_co]):

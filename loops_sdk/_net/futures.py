@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar, cast
 
 from loops_sdk.errors import ClientClosedError, LoopsError, RequestTimeoutError, UnretrievedErrorWarning
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types._checks import check_number
 
 A = TypeVar("A")
@@ -25,6 +26,7 @@ class Record(Generic[T]):
 
     Args:
         decode: makes the result of plain data; may be called in a thread.
+        trail: of the call, which its polls belong to.
         on_result: hears of the result before anybody who awaits it, and returns what they get, or raises the
             `LoopsError` that they get instead.
     """
@@ -36,6 +38,7 @@ class Record(Generic[T]):
         idempotency_key: str,
         url: str,
         decode: Callable[[Any], T],
+        trail: Trail,
         on_result: Callable[[T], T] | None = None,
     ) -> None:
         self.operation = operation
@@ -43,6 +46,7 @@ class Record(Generic[T]):
         self.idempotency_key = idempotency_key
         self.url = url
         self.decode = decode
+        self.trail = trail
         self.on_result = on_result
         self.place: int | None = None
         self.accepted_at = time.monotonic()

@@ -46,6 +46,16 @@ def as_whole(value: SupportsIndex | None) -> Any:
     return _plain(value)
 
 
+def as_number(name: str, value: Any) -> float:
+    """A float of whatever stands for one number: also numpy's and torch's."""
+    try:
+        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+            raise TypeError
+        return float(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InvalidInputError(f"{name}: expected a number, got {shown(value)}") from None
+
+
 def _plain(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import attrs
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
+from loops_sdk.instrumentation.metrics import folder_of_environment
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
@@ -101,6 +102,7 @@ class LocalStack:
         self._host, self._port = host, port
         self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
         self._progress = on_progress or (lambda line: _log.info("%s", line))
+        self._metrics = Path()
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
 
@@ -132,8 +134,12 @@ class LocalStack:
 
     @property
     def env(self) -> dict[str, str]:
-        """The two environment variables that point any client at this deployment."""
-        return {"LOOPS_BASE_URL": self.base_url, "BASETEN_API_KEY": self.api_key}
+        """The environment variables that point any client at this deployment: its address, its key, and the folder for
+        the curves of what is trained here. That is ``metrics`` in the data directory, unless this process has a
+        ``LOOPS_METRICS_DIR`` of its own.
+        """
+        base_url = self.base_url
+        return {"LOOPS_BASE_URL": base_url, "BASETEN_API_KEY": self.api_key, "LOOPS_METRICS_DIR": str(self._metrics)}
 
     async def start(self) -> None:
         """Start everything; returns when the base model is loaded and clients may come.
@@ -156,6 +162,7 @@ class LocalStack:
     async def _open(self, opened: AsyncExitStack) -> Server:
         root = opened.enter_context(_folder(self._data_dir))
         storage = Storage.create(root)
+        self._metrics = folder_of_environment() or root.absolute() / "metrics"
         if self._data_dir is not None and not self._key_given:
             self.api_key = _kept_key(root / "api_key", self.api_key)
             self._settings = attrs.evolve(self._settings, api_key=self.api_key)
