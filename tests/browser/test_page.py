@@ -186,8 +186,8 @@ async def test_what_users_and_models_write_is_text(bare: Bare, page: Page) -> No
     bare.storage.write_run(RunRecord("run7", "session", hostile, "double/model", datetime.now(UTC), lora_rank=4))
     failed = {"id": "a", "operation": "forward", "finished_at": 1.0, "error": hostile}
     bare.storage.history("run7").write_text(json.dumps(failed) + "\n")
-    bare.storage.metrics("run7").parent.mkdir()
-    bare.storage.metrics("run7").write_text(json.dumps({"step": 1, hostile: 0.5}) + "\n")
+    (bare.storage.root / "metrics").mkdir()
+    (bare.storage.root / "metrics" / "run7.jsonl").write_text(json.dumps({"step": 1, hostile: 0.5}) + "\n")
     await page.goto(bare.page_url)
     await expect(page.locator('tr[data-run="run7"]')).to_contain_text(hostile)
     await page.locator('tr[data-run="run7"] a').click()

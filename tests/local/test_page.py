@@ -253,7 +253,7 @@ async def test_without_metrics_the_curves_are_those_of_the_operations(
 
 async def test_metrics_are_read_as_they_grow(plane: Plane) -> None:
     run_id = (await plane.run())["id"]
-    path = plane.storage.metrics(run_id)
+    path = plane.storage.root / "metrics" / f"{run_id}.jsonl"
     path.parent.mkdir()
     path.write_text('{"step": 1, "loss": 2.5, "reward": 0.5}\n{"step": 2, "lo')
     first = await told(plane, f"/{run_id}/metrics", source="operations", offset="7")
@@ -268,13 +268,23 @@ async def test_metrics_are_read_as_they_grow(plane: Plane) -> None:
     assert (again["rows"], again["restart"]) == ([{"step": 1, "loss": 9.0}], True)
 
 
+async def test_metrics_may_lie_elsewhere(tmp_path: Path, serve: Serve) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "data").mkdir()
+    plane = await started(tmp_path / "data", serve, metrics=elsewhere)
+    run_id = (await plane.run())["id"]
+    (elsewhere / f"{run_id}.jsonl").write_text('{"step": 1, "loss": 2.5}\n')
+    assert (await told(plane, f"/{run_id}/metrics"))["rows"] == [{"step": 1, "loss": 2.5}]
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "[1]", '"x"', "{", "NaN", "[" * 5000, '{"step": "1"}', '{"step": true}', '{"step": 1.5}', "9" * 9000, "\0"],
 )
 async def test_lines_that_are_no_rows_are_skipped(plane: Plane, line: str) -> None:
     run_id = (await plane.run())["id"]
-    path = plane.storage.metrics(run_id)
+    path = plane.storage.root / "metrics" / f"{run_id}.jsonl"
     path.parent.mkdir()
     row = '{"step": 1, "a": NaN, "b": Infinity, "c": 1e999, "d": [1], "e": "<b>", "f": 1234567890123456789012}'
     path.write_text(f"{line}\n{row}\n")

@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -51,6 +52,8 @@ class ControlPlane:
             reached the control plane.
         url_lifetime: seconds that the address of a checkpoint's file is good for.
         look_every: seconds between two looks at which runs have been idle, and which checkpoints kept, for long enough.
+        metrics: folder in which clients write down the metrics of runs, for the page. Default: ``metrics`` in the data
+            directory.
         clock: seconds since the epoch.
     """
 
@@ -63,6 +66,7 @@ class ControlPlane:
         host: str = "127.0.0.1",
         url_lifetime: float = 900.0,
         look_every: float = 5.0,
+        metrics: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage, self._launcher, self._look_every = storage, launcher, look_every
@@ -72,7 +76,7 @@ class ControlPlane:
         self.app = application(api_key=api_key, form="plain", body_limit=_BODY_LIMIT, keyless=(_FILE, *KEYLESS))
         for route in (*self._routes(), *self._runs.routes(), *self._checkpoints.routes()):
             self._add(route)
-        PageRoutes(self._registry, api_key=api_key, host=host, clock=clock).add_to(self.app)
+        PageRoutes(self._registry, api_key=api_key, host=host, metrics=metrics, clock=clock).add_to(self.app)
         self.app.router.add_get(FILE_PATH, self._checkpoints.file, name=_FILE)
         self.app.cleanup_ctx.append(self._looking)
 

@@ -180,7 +180,12 @@ class LocalStack:
         except BaseExceptionGroup as group:
             raise _first(group) from None
         control_plane = ControlPlane(
-            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
+            storage,
+            fleet,
+            api_key=self.api_key,
+            host=self._host,
+            url_lifetime=self._url_lifetime,
+            metrics=self._metrics,
         )
         await control_plane.resume()
         server = Server(control_plane.app, host=self._host, port=self._port)

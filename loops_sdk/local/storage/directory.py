@@ -49,10 +49,6 @@ class Storage(Records):
         """
         return self._run(run_id) / "history.jsonl"
 
-    def metrics(self, run_id: str) -> Path:
-        """The file in which clients that are told the deployment's folder write down a run's metrics."""
-        return self.root / "metrics" / f"{check_name('run_id', run_id)}.jsonl"
-
     def drop_progress(self, run_id: str) -> None:
         """Nobody will go on with the run, and nobody does."""
         shutil.rmtree(self.progress(run_id), ignore_errors=True)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -40,10 +41,20 @@ class PageRoutes:
     Args:
         api_key: the key of trainers and samplers.
         host: where they listen.
+        metrics: folder in which clients write down the metrics of runs. Default: ``metrics`` in the data directory.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, registry: Registry, *, api_key: str, host: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        api_key: str,
+        host: str,
+        metrics: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics_of_runs = metrics or registry.storage.root / "metrics"
         self._registry, self._storage, self._clock = registry, registry.storage, clock
         self._peers = Peers(api_key=api_key, host=host)
         self._sampling = Sampling(registry, self._peers)
@@ -110,7 +121,7 @@ class PageRoutes:
         wanted = query(request, "source", "offset")
         offset = whole_number("offset", wanted.get("offset", "0"), 0)
         run = await self._known(request)
-        paths = self._storage.metrics(run.id), self._storage.history(run.id)
+        paths = self._metrics_of_runs / f"{run.id}.jsonl", self._storage.history(run.id)
         return reply(await asyncio.to_thread(partial(read_curves, *paths, wanted.get("source"), offset)))
 
     # ------------------------------------------------------------ checkpoints and samples
