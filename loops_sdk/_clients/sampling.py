@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loops_sdk._clients.asking import Question, question
+from loops_sdk._clients.awaited import awaited_only
 from loops_sdk._clients.binding import Binding, check_deployment, trust_deployment
 from loops_sdk._clients.connection import Connection
 from loops_sdk._clients.models import base_of, live_of
@@ -323,3 +324,6 @@ class SamplingClient:
         except LoopsError as error:
             error.add_context(session_id=self.session_id)
             raise
+
+
+awaited_only(SamplingClient)

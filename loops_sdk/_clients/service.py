@@ -18,6 +18,7 @@ from weakref import WeakSet
 from loops_sdk._clients.adapters import beyond_creation, init_body
 from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.attaching import Attaching
+from loops_sdk._clients.awaited import awaited_only
 from loops_sdk._clients.downloads import download_checkpoint
 from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
 from loops_sdk._clients.provisioning import Provisioning
@@ -26,7 +27,7 @@ from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.training import TrainingClient, check_weights
 from loops_sdk._net.futures import OperationFuture
 from loops_sdk._net.network import ApiKey, Network
-from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, UnsupportedError
+from loops_sdk.errors import CLOSED, ClientClosedError, InvalidInputError, LoopsError, UnsupportedError
 from loops_sdk.instrumentation import MetricsObserver, Observer
 from loops_sdk.instrumentation.metrics import folder_of_environment
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
@@ -584,7 +585,7 @@ class ServiceClient:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise ClientClosedError("the client is closed")
+            raise ClientClosedError(CLOSED)
 
     async def _resume(self, path: str, load: _Load, options: TrainerOptions) -> TrainingClient:
         check_weights(path)
@@ -613,3 +614,6 @@ class ServiceClient:
             about = {"base_model": info.base_model, "lora_rank": info.lora_rank, "run_id": training.run_id}
             training._record(WandbObserver(options.wandb_config, **about))
         return training
+
+
+awaited_only(ServiceClient)

@@ -14,6 +14,7 @@ import attrs
 
 from loops_sdk._clients.adapters import confirm, init_body
 from loops_sdk._clients.archives import archive_url
+from loops_sdk._clients.awaited import awaited_only
 from loops_sdk._clients.binding import trust_deployment
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.custom_loss import CustomPass
@@ -296,7 +297,8 @@ class TrainingClient:
             LoopsError: the trainer could not be reached, after bounded attempts.
         """
         if not isinstance(adam_params, AdamParams):
-            raise InvalidInputError(f"adam_params: expected AdamParams, got {type(adam_params).__name__}")
+            told = f"expected AdamParams, for example AdamParams(learning_rate=1e-4), got {type(adam_params).__name__}"
+            raise InvalidInputError(f"adam_params: {told}")
         measure, call = self._meter.of_step(), self._state.call()
 
         def stepped(response: OptimStepResponse) -> OptimStepResponse:
@@ -682,6 +684,9 @@ class TrainingClient:
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
+
+
+awaited_only(TrainingClient)
 
 
 def check_weights(path: str) -> None:

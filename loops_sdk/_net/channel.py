@@ -25,7 +25,14 @@ from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
 from loops_sdk._wire.endpoints import HEALTH, Endpoint
 from loops_sdk._wire.forms import NOTHING, Body, Offer, encode_large
-from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
+from loops_sdk.errors import (
+    CLOSED,
+    ClientClosedError,
+    ConnectionFailedError,
+    InvalidInputError,
+    LoopsError,
+    ProtocolError,
+)
 from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted, SubmissionFailed
 from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types._checks import shown
@@ -45,6 +52,11 @@ _LARGE = 32 * 1024
 _SHORTEST = 60.0
 #: One question that keeps the trainer alive.
 _BRIEFLY = Patience(total=10.0, attempts=1)
+#: What else may be the matter when no trainer answers.
+_GONE = (
+    ". If the run has ended, which `loops runs list --all` shows, create_training_client_from_state goes on from its "
+    "last checkpoint"
+)
 
 #: The channel whose turn is held while the code that looks is run by it.
 _held: ContextVar[Channel | None] = ContextVar("_held", default=None)
@@ -168,7 +180,7 @@ class Channel:
     def refuse_closed(self) -> None:
         """Raise `ClientClosedError` after `aclose`; for what any thread may do."""
         if self._closed:
-            raise ClientClosedError("the client is closed")
+            raise ClientClosedError(CLOSED)
 
     def turn(self) -> Turn:
         """Take a place in the order for everything that is submitted until the turn is left.
@@ -274,6 +286,8 @@ class Channel:
             future = await self._send(submission)
         except LoopsError as error:
             error.add_context(operation=submission.endpoint.name, url=submission.url, idempotency_key=submission.key)
+            if isinstance(error, ConnectionFailedError) and error.code == "unreachable":
+                error.message += _GONE
             submission.refuse(error)
         except asyncio.CancelledError:
             submission.refuse(ClientClosedError("the client was closed while the operation was being sent"))

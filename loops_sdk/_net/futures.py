@@ -9,7 +9,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from loops_sdk.errors import ClientClosedError, LoopsError, RequestTimeoutError, UnretrievedErrorWarning
 from loops_sdk.instrumentation.trails import Trail
@@ -112,6 +112,16 @@ def _copy(error: LoopsError) -> LoopsError:
     return made
 
 
+def _not_yet(future: object, name: str, way: str) -> AttributeError:
+    """The error of who asks a future for what only its result has."""
+    kind = type(future).__name__
+    plain = f"{kind!r} object has no attribute {name!r}"
+    return AttributeError(plain if name.startswith("_") else f"{plain}: it is the future of a result; {way}")
+
+
+_AWAIT = "await it first: (await future).{name}"
+
+
 class OperationFuture(Generic[T]):
     """The future result of an operation that the trainer has accepted.
 
@@ -176,6 +186,11 @@ class OperationFuture(Generic[T]):
         record = self._record
         state = "waiting" if not self.done() else "done" if record.error is None else type(record.error).__name__
         return f"<OperationFuture {record.operation} {record.operation_id} {state}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise _not_yet(self, name, _AWAIT.format(name=name))
 
 
 class ComposedFuture(Generic[T]):
@@ -242,6 +257,11 @@ class ComposedFuture(Generic[T]):
     def __repr__(self) -> str:
         state = "done" if self.done() else "waiting" if self._task else "not asked for"
         return f"<ComposedFuture {self.operation} {self.operation_id} {state}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise _not_yet(self, name, _AWAIT.format(name=name))
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -77,7 +77,8 @@ def _checked(key: object, how: str) -> str:
         raise InvalidInputError(f"api_key: expected a string, or a function that gives one; {how} {type(key).__name__}")
     if not key.isascii() or not key.isprintable() or key != key.strip():
         raise InvalidInputError(
-            "api_key: expected printable ASCII without spaces around it (the value is not shown here)"
+            "api_key: expected printable ASCII without spaces around it (the value is not shown here); was a line "
+            "break copied with it?"
         )
     return key
 

@@ -25,6 +25,7 @@ from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
 from loops_sdk.local.stack.fleet import Fleet
+from loops_sdk.local.stack.ports import require_free
 from loops_sdk.local.storage import Storage, detach_and_remove
 from loops_sdk.local.storage.files import read_if_there, write_atomically
 
@@ -160,6 +161,7 @@ class LocalStack:
         self._progress(f"ready at {self.base_url}")
 
     async def _open(self, opened: AsyncExitStack) -> Server:
+        require_free(self._host, self._port)
         root = opened.enter_context(_folder(self._data_dir))
         storage = Storage.create(root)
         self._metrics = folder_of_environment() or root.absolute() / "metrics"
@@ -233,7 +235,8 @@ def _folder(given: Path | None) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InvalidInputError(f"data_dir: {given} is in use by another deployment") from None
+            text = f"data_dir: {given} is in use by another deployment; stop that one, or give another folder"
+            raise InvalidInputError(text) from None
         yield given
 
 
