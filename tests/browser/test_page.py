@@ -103,6 +103,7 @@ async def test_a_run_grows_before_ones_eyes(
     await page.reload()  # the key is still in the tab
     await expect(page.locator(".checkpoints li").first).to_contain_text("weights for sampling")
     await sample(page)
+    await page.set_viewport_size({"width": 1020, "height": 800})
     await shoot("page-run")
     await page.set_viewport_size({"width": 390, "height": 800})
     width = await page.evaluate("document.documentElement.scrollWidth")

@@ -54,9 +54,9 @@ async def test_who_only_watches_makes_no_use() -> None:
     server = Server(app)
     await server.start()
     try:
-        async with asyncio.timeout(5), aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{server.port}{WATCHING}/operations") as response:
-                assert await response.text() == "seen"
+        url = f"http://127.0.0.1:{server.port}{WATCHING}/operations"
+        async with asyncio.timeout(5), aiohttp.ClientSession() as session, session.get(url) as response:
+            assert await response.text() == "seen"
         assert not use.since_last_look()
     finally:
         await server.aclose()
