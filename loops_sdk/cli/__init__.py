@@ -58,7 +58,7 @@ def loops() -> None:
     """
 
 
-for command in (quickstart, examples, run, serve, runs, checkpoints, models, doctor, completion):
+for command in (quickstart, examples, run, serve, runs, checkpoints, models, docs, doctor, completion):
     loops.add_command(command)
 
 
