@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from loops_sdk.cli.deployment import deployment_options, durable_option, started
+from loops_sdk.cli.signals import in_foreground, on_signal
 
 
 @click.command(
@@ -82,23 +83,15 @@ async def run_script(command: list[str], env: dict[str, str]) -> int:
 
 def _pass_on_signals(script: asyncio.subprocess.Process) -> None:
     """From here on the script decides what Ctrl-C means; the deployment stops when the script has ended."""
-    loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
         # On a terminal Ctrl-C reaches the script by itself: a second one from us would interrupt its clean-up.
-        if not _in_foreground() and script.returncode is None:
+        if not in_foreground() and script.returncode is None:
             script.send_signal(signal.SIGINT)
 
     def terminate() -> None:
         if script.returncode is None:
             script.terminate()
 
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, terminate)
-
-
-def _in_foreground() -> bool:
-    try:
-        return os.tcgetpgrp(sys.__stdin__.fileno()) == os.getpgrp() if sys.__stdin__ else False
-    except (OSError, ValueError):
-        return False
+    on_signal(signal.SIGINT, interrupt)
+    on_signal(signal.SIGTERM, terminate)

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from loops_sdk.cli.deployment import deployment_options, durable_option, started
+from loops_sdk.cli.signals import on_signal
 
 
 @click.command(short_help="A deployment on this machine until Ctrl-C.")
@@ -36,9 +37,8 @@ def serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, **mor
 async def _serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, more: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        on_signal(number, stop.set)
     async with started(console, base_model, data_dir, max_seq_len, **more) as stack:
         console.print(f"serving {base_model} at {stack.base_url}")
         console.print("point a script at it with\n")

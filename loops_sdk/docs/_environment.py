@@ -49,7 +49,7 @@ def variables(sources: Sources) -> Iterator[tuple[str, tuple[Module, ast.AST]]]:
     """Every environment variable that the code reads, with a place where it does."""
     for package in ("loops_sdk", "loops_sdk_sync"):
         paths = sorted((sources.root / package).rglob("*.py"))
-        for path in (path for path in paths if _MENTION.search(path.read_text())):
+        for path in (path for path in paths if _MENTION.search(path.read_text(encoding="utf-8"))):
             module = Module(sources, path)
             for node, name in _reads(module):
                 yield from ((text, (module, node)) for text in _texts(module, name))

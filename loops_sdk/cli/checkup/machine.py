@@ -63,6 +63,10 @@ async def _versions(local: bool) -> AsyncIterator[Finding]:
         yield Finding("packages", "broken", "; ".join(problems), f"pip install --upgrade {_NAME}")
     elif main:
         yield Finding("packages", "fine", f"all {len(main)} are there")
+    if not hasattr(socket, "send_fds"):  # see LocalStack
+        told = "the embedded deployment needs Linux or macOS"
+        yield Finding("extra local", "broken" if local else "remark", told, "run it in WSL")
+        return
     missing = list(_unmet(extra)) or [name for name in ("torch", "peft") if importlib.util.find_spec(name) is None]
     if missing:
         told = f"the embedded deployment cannot run: {'; '.join(missing)}"
@@ -120,8 +124,9 @@ def _gpu_of_torch() -> Finding:
 
 def _models() -> Path:
     """Where transformers keeps what it downloads."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 async def _folder(name: str, path: Path) -> AsyncIterator[Finding]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.addresses import is_loopback, origin, proxy_for
@@ -64,7 +65,7 @@ async def _key() -> AsyncIterator[Finding]:
 async def _proxy(base_url: str) -> AsyncIterator[Finding]:
     proxy = proxy_for(base_url)
     if proxy is None:
-        named = [name for name in ("HTTPS_PROXY", "HTTP_PROXY") if os.environ.get(name) or os.environ.get(name.lower())]
+        named = [f"{scheme.upper()}_PROXY" for scheme in ("https", "http") if scheme in getproxies()]
         spared = f"; {' and '.join(named)} play no part for this address" if named else ""
         yield Finding("proxy", "fine", f"none{spared}")
         return
@@ -124,7 +125,8 @@ def _dates(certificate: dict[str, str]) -> Finding:
     days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) // 86400)
     if days < _DAYS_LEFT:
         return Finding("certificate", "remark", f"good for {days} days only", "tell those who run the server")
-    own = f", trusted by {os.environ['SSL_CERT_FILE']}" if os.environ.get("SSL_CERT_FILE") else ""
+    paths = ssl.get_default_verify_paths()
+    own = f", trusted by {paths.cafile}" if paths.cafile not in (None, paths.openssl_cafile) else ""
     return Finding("certificate", "fine", f"good for {days} days{own}")
 
 

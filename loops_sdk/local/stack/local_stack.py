@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib.util
 import ipaddress
 import logging
 import math
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import attrs
 
-from loops_sdk.errors import DeploymentFailedError, InvalidInputError
+from loops_sdk.errors import DeploymentFailedError, InvalidInputError, UnsupportedError
 from loops_sdk.instrumentation.metrics import folder_of_environment
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
@@ -149,9 +149,11 @@ class LocalStack:
             InvalidInputError: the data directory cannot be made, or is in use.
             DeploymentFailedError: something did not come up, for example because there is no such base model. Nothing
                 is left running then.
+            UnsupportedError: on Windows.
         """
         if self._opened is not None:
             raise DeploymentFailedError("the deployment is running already")
+        _require_platform()
         _require_packages(self._settings.engine)
         _warn_unless_loopback(self._host)
         async with AsyncExitStack() as opened:
@@ -231,6 +233,8 @@ def _folder(given: Path | None) -> Iterator[Path]:
         given.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InvalidInputError(f"data_dir: {given} cannot be made ({error})") from error
+    import fcntl  # what Windows does not have; see _require_platform
+
     with (given / "lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,6 +251,14 @@ def _kept_key(path: Path, fresh: str) -> str:
         return kept
     write_atomically(path, fresh.encode() + b"\n", mode=0o600)
     return fresh
+
+
+def _require_platform() -> None:
+    if not hasattr(socket, "send_fds"):
+        raise UnsupportedError(
+            "the embedded deployment needs Linux or macOS, where a process can hand its sockets to another. On Windows "
+            "run it in WSL, and set LOOPS_BASE_URL and BASETEN_API_KEY here to what `loops serve` prints there"
+        )
 
 
 def _require_packages(engine: str) -> None:
