@@ -15,7 +15,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlsplit
+<<<<<<< HEAD
 from urllib.request import getproxies
+=======
+from urllib.request import getproxies_environment
+>>>>>>> main
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.addresses import is_loopback, origin, proxy_for
@@ -65,7 +69,11 @@ async def _key() -> AsyncIterator[Finding]:
 async def _proxy(base_url: str) -> AsyncIterator[Finding]:
     proxy = proxy_for(base_url)
     if proxy is None:
+<<<<<<< HEAD
         named = [f"{scheme.upper()}_PROXY" for scheme in ("https", "http") if scheme in getproxies()]
+=======
+        named = [f"{scheme.upper()}_PROXY" for scheme in ("https", "http") if scheme in getproxies_environment()]
+>>>>>>> main
         spared = f"; {' and '.join(named)} play no part for this address" if named else ""
         yield Finding("proxy", "fine", f"none{spared}")
         return
