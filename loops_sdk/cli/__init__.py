@@ -14,6 +14,7 @@ import click
 from loops_sdk.cli.checkpoints import checkpoints
 from loops_sdk.cli.examples import examples
 from loops_sdk.cli.models import models
+from loops_sdk.cli.plot import plot
 from loops_sdk.cli.quickstart import quickstart
 from loops_sdk.cli.run import run
 from loops_sdk.cli.runs import runs
@@ -37,13 +38,14 @@ def loops() -> None:
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
     What is running?     loops runs list
+    How does it go?      loops plot RUN_ID
     What was saved?      loops checkpoints list --run-id RUN_ID
 
     The last two ask the server that a script would: LOOPS_BASE_URL with the key in BASETEN_API_KEY.
     """
 
 
-for command in (quickstart, examples, run, serve, runs, checkpoints, models):
+for command in (quickstart, examples, run, serve, runs, plot, checkpoints, models):
     loops.add_command(command)
 
 
