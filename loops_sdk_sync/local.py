@@ -47,7 +47,9 @@ class LocalStack(Proxy[loops_sdk.local.LocalStack]):
 
     @property
     def env(self) -> dict[str, str]:
-        """The two environment variables that point any client at this deployment."""
+        """The environment variables that point any client at this deployment: its address, its key, and the folder for
+        the curves of what is trained here.
+        """
         return self._core.env
 
     def close(self) -> None:

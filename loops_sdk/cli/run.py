@@ -43,7 +43,8 @@ def run(
     """Run SCRIPT with ARGS against a deployment on this machine, then stop it.
 
     The script finds LOOPS_BASE_URL, BASETEN_API_KEY and LOOPS_BASE_MODEL (the name of the base model) in its
-    environment. Its exit code is passed on.
+    environment, and LOOPS_METRICS_DIR, where its curves go for `loops plot`: the folder `metrics` in --data-dir, unless
+    you set another. Its exit code is passed on.
     """
     if not module and not Path(script).is_file():
         raise click.BadParameter(f"there is no file {script!r}.", param_hint="SCRIPT")

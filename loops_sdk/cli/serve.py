@@ -27,7 +27,7 @@ from loops_sdk.cli.deployment import deployment_options, durable_option, started
 def serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, **more: Any) -> None:
     """Serve a deployment on this machine until Ctrl-C.
 
-    Prints the two lines that point any script at it. Started again on the same --data-dir, it goes on with the runs
+    Prints the lines that point any script at it. Started again on the same --data-dir, it goes on with the runs
     that it had, and its clients with it if --port says the same.
     """
     asyncio.run(_serve(base_model, data_dir, max_seq_len, more))

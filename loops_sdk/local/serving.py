@@ -6,6 +6,7 @@ It decides how a server says no and how it ends. It knows HTTP, and nothing of t
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import logging
 import re
@@ -35,6 +36,7 @@ __all__ = [
     "Handler",
     "Server",
     "application",
+    "cannot_listen",
     "json_reply",
     "query",
     "read_body",
@@ -239,6 +241,13 @@ def _error_body(form: ErrorForm, status: int, message: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- start and stop
 
 
+def cannot_listen(host: str, port: int, error: OSError) -> DeploymentFailedError:
+    """What is said of an address that cannot be bound."""
+    taken = error.errno == errno.EADDRINUSE
+    cause = "another program listens there; choose another port, 0 takes any that is free" if taken else error
+    return DeploymentFailedError(f"cannot listen on {host}:{port} ({cause})")
+
+
 class Server:
     """An application on a port.
 
@@ -292,7 +301,7 @@ class Server:
             await self._site().start()
         except OSError as error:
             await self._runner.cleanup()
-            raise DeploymentFailedError(f"cannot listen on {self._host}:{self._wanted} ({error})") from error
+            raise cannot_listen(self._host, self._wanted, error) from error
         listening = self._runner.server
         assert listening is not None  # `setup` made it
         watch = self._watch.run(lambda: listening.connections)

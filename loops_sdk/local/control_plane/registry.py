@@ -288,4 +288,7 @@ class Registry:
     def _check_model(self, base_model: str) -> None:
         served = self.launcher.base_model
         if base_model != served:
-            raise InvalidInputError(f"base_model: this deployment was started with {served!r}, got {base_model!r}")
+            raise InvalidInputError(
+                f"base_model: this deployment serves {served!r}, got {base_model!r} (`loops serve --base-model NAME` "
+                f"starts one that serves another)"
+            )

@@ -88,7 +88,8 @@ class Storage(Records):
         """
         saved = self._saved(self._run(path.run_id) / path.kind / check_name("path", path.name))
         if saved is None:
-            raise NotFoundError(f"there is no checkpoint {path}", status=404)
+            listed = f"`loops checkpoints list --run-id {path.run_id}` shows those of its run"
+            raise NotFoundError(f"there is no checkpoint {path}; {listed}", status=404)
         return saved
 
     def checkpoints(self, run_id: str) -> list[Saved]:

@@ -50,7 +50,14 @@ async def test_a_run_from_the_first_step_to_the_sample(
 ) -> None:
     said: list[str] = []
     async with local_stack(on_progress=said.append) as stack:
-        assert stack.env == {"LOOPS_BASE_URL": stack.base_url, "BASETEN_API_KEY": stack.api_key}
+        metrics = Path(stack.env["LOOPS_METRICS_DIR"])
+        assert stack.env == {
+            "LOOPS_BASE_URL": stack.base_url,
+            "BASETEN_API_KEY": stack.api_key,
+            "LOOPS_METRICS_DIR": str(metrics),
+        }
+        assert metrics.is_absolute()
+        assert metrics.parent.parent == doubles_can_be_imported
         client = Client(stack, session)
         run = await client.run()
         assert len(children()) == 2  # the ones that were loaded ahead serve the first run

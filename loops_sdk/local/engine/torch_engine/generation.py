@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.local.engine import prompts
 from loops_sdk.local.engine.protocol import Generation, GenerationRequest
 from loops_sdk.local.engine.torch_engine.batching import plan
 from loops_sdk.local.engine.torch_engine.decoder import Decoder
@@ -112,20 +113,12 @@ class TorchGenerationEngine:
         Raises:
             InvalidInputError: naming the argument.
         """
-        size = len(request.prompt)
-        if not 1 <= size < self.max_seq_len:
-            raise InvalidInputError(f"prompt: expected 1 to {self.max_seq_len - 1} tokens, got {size}")
-        for index, token in enumerate(request.prompt):
-            if not 0 <= token < self._base.limits.vocab_size:
-                raise InvalidInputError(
-                    f"prompt[{index}]: token id {token} is outside the vocabulary of {self._base.limits.vocab_size}"
-                )
-        if request.num_samples < 1:
-            raise InvalidInputError(f"num_samples: expected a whole number >= 1, got {request.num_samples!r}")
-        if request.prompt_logprobs is not None and request.prompt_logprobs < 0:
-            raise InvalidInputError(f"prompt_logprobs: expected a whole number >= 0, got {request.prompt_logprobs!r}")
-        if request.adapter is not None and request.adapter not in self._adapters:
-            raise InvalidInputError(f"adapter: {request.adapter!r} is not loaded (loaded: {sorted(self._adapters)})")
+        prompts.check(
+            request,
+            max_seq_len=self.max_seq_len,
+            vocab_size=self._base.limits.vocab_size,
+            adapters=self._adapters,
+        )
 
     def add(self, request: GenerationRequest) -> int:
         """Queue a request; the number is its ticket.
