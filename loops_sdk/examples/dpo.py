@@ -2,12 +2,14 @@
 
     loops examples run dpo
 
-What to look at: the model answers sums now with the bare result, "12", now and then with the whole sum, "7 + 5 = 12".
-The pairs say that the second is preferred, and nothing else. `margin` is how much further the preferred answer has moved
-ahead of the other than in the model we began with, in nats times beta; it starts at 0 and rises, and with it the share of
-sampled answers, to sums that were not trained on, that are whole (`preferred`). `right` shows what the loss does not ask
-for: whether the number is still right. The reference is the trainer itself before its first step; a sampler of any
-checkpoint would do as well. The loss is a function of your own (`dpo`), which runs here, not on the service.
+What to look at: the model answers a sum mostly with the bare result, "12", and now and then with the whole sum,
+"7 + 5 = 12". The pairs say that the second is preferred. `margin` is how much further the preferred answer has moved
+ahead of the other one than it was in the model we began with, in nats times beta: it starts at 0 and rises, and with
+it the share of whole sums among sampled answers to questions that were not trained on (`preferred`). `chosen` is how
+many nats the preferred answer itself has gained. Try `--sft-weight 0`: the margin rises even faster, for the other
+answer falls, but `chosen` turns down, the model forgets how to speak, and `right` goes to 0. The reference is the
+trainer itself before its first step; a sampler of any checkpoint would do as well. The loss is a function of your own,
+which runs here.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ Pair = tuple[str, str, str]
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=16, help="pairs per step")
     parser.add_argument("--beta", type=float, default=0.1, help="how dear it is to leave the reference")
+    parser.add_argument("--sft-weight", type=float, default=0.5, help="weight of the preferred answers' plain loss")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
@@ -59,10 +62,11 @@ def data_of(renderer: Renderer, batch: Sequence[Pair]) -> list[Datum]:
 
 
 class DPO:
-    """The loss (arXiv 2305.18290, equation 7), a function of the log-probabilities that the trainer reports."""
+    """The loss (arXiv 2305.18290, equation 7; with a plain loss beside it arXiv 2404.19733), as a function of the
+    log-probabilities that the trainer reports."""
 
-    def __init__(self, beta: float) -> None:
-        self.beta = beta
+    def __init__(self, beta: float, sft_weight: float) -> None:
+        self.beta, self.sft_weight = beta, sft_weight
 
     def __call__(self, data: list[Datum], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
         gains = torch.stack([
@@ -71,7 +75,8 @@ class DPO:
         ])  # fmt: skip
         margins = self.beta * (gains[0::2] - gains[1::2])
         ahead = (margins > 0).float().mean().item()
-        loss = -torch.nn.functional.logsigmoid(margins).sum()
+        plain = -torch.stack([policy.sum() for policy in logprobs[0::2]])
+        loss = (-torch.nn.functional.logsigmoid(margins) + self.sft_weight * plain).sum()
         return loss, {"margin": margins.mean().item(), "ahead": ahead, "chosen": gains[0::2].mean().item()}
 
 
@@ -103,16 +108,17 @@ def main() -> None:
         batches = [draw.sample(learned, chosen.batch_size) for _ in range(chosen.steps)]
         asked = [attach_reference_logprobs(data_of(renderer, batch), training) for batch in batches]
         for number, data in enumerate(asked, 1):
-            passed = training.forward_backward_custom(data, DPO(chosen.beta))
+            passed = training.forward_backward_custom(data, DPO(chosen.beta, chosen.sft_weight))
             stepped = training.optim_step(AdamParams(learning_rate=chosen.learning_rate))
             told = passed.result().metrics
+            training.log_metrics({name: told[name] for name in ("margin", "ahead", "chosen")}, step=number)
             stepped.result()
             print(
                 f"step {number:>3}  loss {told['loss:sum'] / chosen.batch_size:.3f}  margin {told['margin']:.3f}  "
                 f"ahead {told['ahead']:.2f}  chosen {told['chosen']:.2f}"
             )
         after = exam(training, renderer, held_out, "after")
-        print(f"preferred answers rose from {before:.0%} to {after:.0%}")
+        print(f"margin rose to {told['margin']:.2f}; preferred answers rose from {before:.0%} to {after:.0%}")
 
 
 if __name__ == "__main__":

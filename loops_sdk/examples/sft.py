@@ -3,11 +3,11 @@
     loops examples run sft
 
 What to look at: `loss` is the mean over the assistant's tokens of a batch, in nats; `held_out` that over conversations
-which are never trained on. Both fall from 8.8, where the model knows nothing of Pebble Island, to about 0.1. What counts
-is the second: with `--steps 200` the first goes on falling while the second turns up again, and the best checkpoint is no
-longer the last. Each line of your own file is `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant",
-"content": "..."}]}`, of as many turns as you like: `--train FILE --held-out FILE`. The renderer puts the loss on what the
-assistant says, and only there.
+which are never trained on. Both fall from 8.8, where the model knows nothing of Pebble Island, to about 0.1. The second
+is what counts: with `--steps 180` the first goes on falling while the second is lowest at step 80, and the best
+checkpoint is not the last. A line of your own file is `{"messages": [{"role": "user", "content": "..."}, {"role":
+"assistant", "content": "..."}]}`, with as many turns as you like: `--train FILE --held-out FILE`. The renderer puts the
+loss on what the assistant says, and only there.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Run:
         state = self.training.save_state(f"step-{number}")
         path, loss = state.result().path, mean_loss(passed.result(), self.held_out)
         self.saved[path] = loss
+        self.training.log_metrics({"held_out_loss": loss}, step=number)
         print(f"step {number:>3}  held_out {loss:.3f}  saved {path}")
 
     def best(self) -> str:
