@@ -65,7 +65,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(reuse_venv=True)
 def types(session: nox.Session) -> None:
     """mypy --strict and pyright over both packages and over tests/typing, where wrong calls must be refused."""
-    install(session, "--editable", ".[local,dev]")
+    install(session, "--editable", ".[local,dev,plot,examples]")
     session.run("mypy", "--strict")
     session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
 

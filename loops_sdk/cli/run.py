@@ -59,6 +59,8 @@ async def _run(
 ) -> int:
     console = Console(stderr=True, highlight=False)
     async with started(console, base_model, data_dir, max_seq_len, durable=durable) as stack:
+        if console.is_terminal:
+            click.echo(f"watch it at {stack.page_url}", err=True)
         env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
         if tinker:
             env |= {"TINKER_BASE_URL": stack.base_url, "TINKER_API_KEY": stack.api_key}

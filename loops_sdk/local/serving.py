@@ -32,6 +32,7 @@ from loops_sdk.errors import (
 from loops_sdk.local.connections import Watch, http_log
 
 __all__ = [
+    "WATCHING",
     "ErrorForm",
     "Handler",
     "Server",
@@ -49,6 +50,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: How an error body looks: FastAPI's, OpenAI's, or the control plane's.
 ErrorForm = Literal["detail", "openai", "plain"]
 
+#: Below this path are the questions of who only watches: they are no use of a server and keep no run awake.
+WATCHING = "/local/v1/watching"
 BODY_LIMIT = 512 * 2**20
 #: Above this size a body is decoded in a thread, so that the event loop goes on.
 LARGE = 64 * 2**10

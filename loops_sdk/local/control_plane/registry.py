@@ -65,6 +65,10 @@ class Registry:
         """Where the run's trainer or the sampler listens; `None` when nobody serves it."""
         return None if record.id in self._hidden else self._servers.port(record.id)
 
+    def idle(self, run: RunRecord, sampler: SamplerRecord | None) -> float | None:
+        """Seconds since a client last asked anything of a run or of its sampler; `None` when nobody serves the run."""
+        return None if self.port(run) is None else self._servers.idle(run.id, *([sampler.id] if sampler else []))
+
     def trainer_state(self, run: RunRecord) -> str:
         """The state of the run's deployment, as the control plane calls it."""
         names = {"starting": "DEPLOYING", "ready": "RUNNING", "failed": "FAILED"}

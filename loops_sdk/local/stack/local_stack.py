@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import attrs
 
@@ -122,6 +123,17 @@ class LocalStack:
         return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
 
     @property
+    def page_url(self) -> str:
+        """Address of the page that shows, in a browser on this machine, what runs on the deployment: runs, curves,
+        operations, checkpoints, and a box to sample from them. The key is in its fragment, which no browser sends;
+        whoever has this address may use the deployment.
+
+        Raises:
+            DeploymentFailedError: it is not running.
+        """
+        return f"{self.base_url}/#key={quote(self.api_key, safe='')}"
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment variables that point any client at this deployment: its address, its key, and the folder for
         the curves of what is trained here. That is ``metrics`` in the data directory, unless this process has a
@@ -170,7 +182,12 @@ class LocalStack:
         except BaseExceptionGroup as group:
             raise _first(group) from None
         control_plane = ControlPlane(
-            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
+            storage,
+            fleet,
+            api_key=self.api_key,
+            host=self._host,
+            url_lifetime=self._url_lifetime,
+            metrics=self._metrics,
         )
         await control_plane.resume()
         server = Server(control_plane.app, host=self._host, port=self._port)

@@ -43,6 +43,12 @@ class Storage(Records):
         """The folder in which a trainer keeps what another one needs to go on with the run. Only trainers make it."""
         return self._run(run_id) / "progress"
 
+    def history(self, run_id: str) -> Path:
+        """The file in which a trainer writes down, for people, what it has done: a line of JSON for each operation. It
+        outlives the run.
+        """
+        return self._run(run_id) / "history.jsonl"
+
     def drop_progress(self, run_id: str) -> None:
         """Nobody will go on with the run, and nobody does."""
         shutil.rmtree(self.progress(run_id), ignore_errors=True)

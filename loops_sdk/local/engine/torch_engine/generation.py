@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
@@ -64,7 +66,7 @@ class TorchGenerationEngine:
             raise InvalidInputError(f"max_rows: expected a whole number >= 1, got {max_rows!r}")
         self._base, self._max_rows = base, max_rows
         self._decoder = Decoder(base)
-        tokenizer = _tokenizer(base)
+        self._tokenizer = tokenizer = _tokenizer(base)
         # The Rust tokenizer itself: decoding happens for every token of a request with stop strings.
         self._text = getattr(tokenizer, "backend_tokenizer", None) or tokenizer
         self._special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
@@ -94,6 +96,23 @@ class TorchGenerationEngine:
     def pending(self) -> int:
         """Number of requests that have not finished."""
         return len(self._jobs)
+
+    def encode(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a text, or of a conversation that the model is to answer; see the protocol.
+
+        Raises:
+            InvalidInputError: messages, and there is no chat template or it refuses them.
+        """
+        if isinstance(prompt, str):
+            return list(self._tokenizer.encode(prompt))
+        if not self._tokenizer.chat_template:
+            raise InvalidInputError(f"prompt: the tokenizer of {self._base.name!r} has no chat template; give a text")
+        messages = [dict(message) for message in prompt]
+        try:
+            tokens: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        except TemplateError as error:
+            raise InvalidInputError(f"prompt: the chat template refuses these messages ({error})") from error
+        return list(tokens)
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Make the PEFT folder available under `name`. Requests that run keep what they started with.
