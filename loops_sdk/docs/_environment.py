@@ -33,6 +33,8 @@ ENVIRONMENT = {
     "LOOPS_WARM_START_SAMPLER": "``true`` makes `ServiceClient.create_lora_training_client_async` provision the paired "
     "sampler together with the trainer, unless ``with_sampler`` says otherwise. Default: ``false``.",
     "S3_REGION": "Region of the bucket that checkpoints lie in, for addresses on S3's global endpoint.",
+    "SSL_CERT_FILE": "File with the certificates of the authorities that TLS trusts, in place of the machine's own, as "
+    "OpenSSL reads it; ``loops doctor`` says so.",
     "PYTHONPATH": "Handed on to the processes of `loops_sdk.local.LocalStack`, behind the place of this package. "
     "``loops_sdk_sync.tinker.install()`` puts a folder before it, by which child processes import the same.",
 }

@@ -120,8 +120,9 @@ def _gpu_of_torch() -> Finding:
 
 def _models() -> Path:
     """Where transformers keeps what it downloads."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
 
 
 async def _folder(name: str, path: Path) -> AsyncIterator[Finding]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.addresses import is_loopback, origin, proxy_for
@@ -64,7 +65,7 @@ async def _key() -> AsyncIterator[Finding]:
 async def _proxy(base_url: str) -> AsyncIterator[Finding]:
     proxy = proxy_for(base_url)
     if proxy is None:
-        named = [name for name in ("HTTPS_PROXY", "HTTP_PROXY") if os.environ.get(name) or os.environ.get(name.lower())]
+        named = [f"{scheme.upper()}_PROXY" for scheme in ("https", "http") if scheme in getproxies_environment()]
         spared = f"; {' and '.join(named)} play no part for this address" if named else ""
         yield Finding("proxy", "fine", f"none{spared}")
         return
