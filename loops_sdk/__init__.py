@@ -34,6 +34,7 @@ from loops_sdk.errors import (
     StatusError,
     UnknownRequestError,
     UnretrievedErrorWarning,
+    UnshiftedTargetsWarning,
     UnsupportedError,
     WeightsNotReadyError,
 )
@@ -134,6 +135,7 @@ __all__ = [
     "TrainingClient",
     "UnknownRequestError",
     "UnretrievedErrorWarning",
+    "UnshiftedTargetsWarning",
     "UnsupportedError",
     "WandbConfig",
     "WeightsNotReadyError",

@@ -21,6 +21,9 @@ ENVIRONMENT = {
     "``Qwen/Qwen3-8B``.",
     "LOOPS_BASE_URL": "Address of the control plane for a `ServiceClient` that is given none. Default: "
     "``https://api.baseten.co``.",
+    "LOOPS_METRICS_DIR": "Folder in which every training client of a `ServiceClient` writes its curves, a row per step "
+    "in a file per run: see `loops_sdk.instrumentation.MetricsObserver`. ``loops run`` sets it for its script, ``loops "
+    "serve`` prints it. Default: nothing is written.",
     "LOOPS_REUSE_FROM_RUN_ID": "The run whose trainer and sampler a `ServiceClient` takes over where they still run, "
     "unless a keyword names a run or a session.",
     "LOOPS_REUSE_FROM_SESSION_ID": "The session whose trainers and samplers a `ServiceClient` takes over where they "

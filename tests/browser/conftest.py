@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 from playwright.async_api import Browser, Page, Route, async_playwright
 
 # Chromium's own services off: they would look for hosts that are not there.
@@ -65,6 +66,9 @@ def shoot(page: Page, tmp_path: Path) -> Shoot:
     folder.mkdir(parents=True, exist_ok=True)
 
     async def shoot(name: str) -> None:
-        await page.screenshot(path=folder / f"{name}.png", full_page=True)
+        path = folder / f"{name}.png"
+        await page.screenshot(path=path, full_page=True)
+        with Image.open(path) as shot:  # a page has few colours; with all of them it takes three times the room
+            shot.convert("RGB").quantize(128).save(path, optimize=True)
 
     return shoot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module, metadata, resources
@@ -63,6 +64,14 @@ def test_the_base_model_is_there() -> None:
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= {
         path.name for path in weights.iterdir()
     }
+
+
+def test_the_local_page_is_there() -> None:
+    web = resources.files("loops_sdk.local.control_plane.page") / "web"
+    index = web.joinpath("index.html").read_text()
+    assert 'src="/page/main.js"' in index
+    named = re.findall(r'from "\./([a-z]+\.js)"', "".join(one.read_text() for one in web.iterdir()))
+    assert {"main.js", "page.css", *named} <= {path.name for path in web.iterdir()}
 
 
 @wheel_only
