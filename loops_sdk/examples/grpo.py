@@ -64,12 +64,9 @@ def learnable(groups: list[Group]) -> list[Datum]:
 
 def kl(data: list[Datum], passed: ForwardBackwardOutput) -> float:
     """From sampler to trainer, in nats per sampled token: the mean of log p(sampler) - log p(trainer)."""
-    total = tokens = 0.0
-    for datum, output in zip(data, passed.loss_fn_outputs, strict=True):
-        mask = datum.loss_fn_inputs["mask"].to_numpy()
-        gap = datum.loss_fn_inputs["logprobs"].to_numpy() - output["logprobs"].to_numpy()
-        total, tokens = total + float((gap * mask).sum()), tokens + float(mask.sum())
-    return total / tokens
+    sampled = sum(float(datum.loss_fn_inputs["logprobs"].to_numpy().sum()) for datum in data)
+    trained = sum(float(output["logprobs"].to_numpy().sum()) for output in passed.loss_fn_outputs)
+    return (sampled - trained) / sum(float(datum.loss_fn_inputs["mask"].to_numpy().sum()) for datum in data)
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -91,6 +88,7 @@ async def main(options: argparse.Namespace) -> None:
             if not data:
                 print(f"step {step:>3}  reward {rewards[-1]:.3f}  groups  0, nothing to learn from", flush=True)
                 continue
+            training.log_metrics({"reward": rewards[-1]})  # beside the loss: in `loops plot` and on the local page
             # Three submissions, and only then a wait: the trainer goes from one to the next without us.
             passing = await training.forward_backward_async(data, options.loss)
             await training.optim_step_async(adam)
