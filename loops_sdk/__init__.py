@@ -34,11 +34,9 @@ from loops_sdk.errors import (
     StatusError,
     UnknownRequestError,
     UnretrievedErrorWarning,
-    UnshiftedTargetsWarning,
     UnsupportedError,
     WeightsNotReadyError,
 )
-from loops_sdk.rendering import Renderer, Rollout, group_advantages
 from loops_sdk.types import (
     AdamParams,
     BasetenDeployment,
@@ -115,9 +113,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "RemoteOpError",
-    "Renderer",
     "RequestTimeoutError",
-    "Rollout",
     "Run",
     "SampleResult",
     "SampledSequence",
@@ -135,12 +131,10 @@ __all__ = [
     "TrainingClient",
     "UnknownRequestError",
     "UnretrievedErrorWarning",
-    "UnshiftedTargetsWarning",
     "UnsupportedError",
     "WandbConfig",
     "WeightsNotReadyError",
     "attach_reference_logprobs_async",
     "from_dict",
-    "group_advantages",
     "to_dict",
 ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 import attrs
@@ -18,8 +18,7 @@ from loops_sdk._wire.failures import error_from_response
 from loops_sdk._wire.forms import Body
 from loops_sdk._wire.retrying import Backoff, Budget, Wait, decide
 from loops_sdk.errors import ConnectionFailedError, LoopsError
-from loops_sdk.instrumentation import Emit, Observer, RequestRetried
-from loops_sdk.instrumentation.trails import Trail, Trails
+from loops_sdk.instrumentation import Emit, RequestRetried
 
 T = TypeVar("T")
 
@@ -46,20 +45,11 @@ READS = Patience(total=60.0, each=30.0)
 
 
 class Caller:
-    """Sends requests of the protocol table and repeats those that may be repeated.
+    """Sends requests of the protocol table and repeats those that may be repeated."""
 
-    Args:
-        emit: what events are given to.
-        observers: those among them that may want to follow calls.
-
-    Attributes:
-        trails: begins the trail of a call.
-    """
-
-    def __init__(self, transport: Transport, emit: Emit, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, transport: Transport, emit: Emit) -> None:
         self.transport = transport
         self.emit = emit
-        self.trails = Trails(lambda event: self.emit(event), observers)  # whoever is told by then
         self._backoff = Backoff()
 
     async def call(
@@ -95,9 +85,8 @@ class Caller:
         body: bytes | Body | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        trail: Trail | None = None,
     ) -> Response:
-        """The first answer with a status of 200 to 299. The request belongs to the call of `trail`, if it has one.
+        """The first answer with a status of 200 to 299.
 
         What is not repeatable is sent again only when no connection could be made, because then nothing was sent.
 
@@ -106,8 +95,6 @@ class Caller:
         """
         start = time.monotonic()
         attempt = 0
-        trail = trail or Trail(self.emit)
-        headers = trail.added(headers or {})
         while True:
             attempt += 1
             left = start + patience.total - time.monotonic()
@@ -120,7 +107,7 @@ class Caller:
                 error.add_context(operation=endpoint.name, url=url, attempts=attempt, elapsed=elapsed)
                 if wait is None:
                     raise
-                trail.emit(RequestRetried(endpoint.name, url, attempt, wait, error.message, run_id=trail.run_id))
+                self.emit(RequestRetried(endpoint.name, url, attempt, wait, error.message))
                 await self.transport.pause(wait)
 
     async def _once(

@@ -28,7 +28,7 @@ from loops_sdk.errors import (
     ServerShutdownError,
     UnknownRequestError,
 )
-from loops_sdk.instrumentation import OperationFinished, RequestRetried
+from loops_sdk.instrumentation import Emit, OperationFinished, RequestRetried
 
 T = TypeVar("T")
 
@@ -76,8 +76,9 @@ class Source:
 class Poller:
     """Asks for results until it is closed."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, emit: Emit) -> None:
         self._transport = transport
+        self._emit = emit
         self._sources: list[Source] = []
         self._polls: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -113,7 +114,6 @@ class Poller:
         for operation_id, record in source.records.items():
             source.drop(operation_id)
             record.fail(ClientClosedError("the client was closed before the result arrived"), final=False)
-            _tell(record)
         source.records.clear()
         await asyncio.gather(*polls, return_exceptions=True)
 
@@ -157,7 +157,7 @@ class Poller:
         url = RETRIEVE.url(source.url, operation_id=record.operation_id)
         try:
             response = await self._transport.request(
-                "GET", url, headers=record.trail.added(source.headers), timeout=POLL_TIMEOUT, most=RETRIEVE.most
+                "GET", url, headers=source.headers, timeout=POLL_TIMEOUT, most=RETRIEVE.most
             )
         except RequestTimeoutError:
             return Running(), None  # a poll that times out says nothing about the operation
@@ -193,8 +193,9 @@ class Poller:
             source.shutdowns = 0
             return
         wait = max(0.0, (source.polling.wake_at(now) or now) - now)
-        name, ids = f"retrieve {record.operation}", (record.operation_id, record.trail.run_id)
-        record.trail.emit(RequestRetried(name, source.url, source.polling.failures, wait, error.message, *ids))
+        self._emit(
+            RequestRetried(f"retrieve {record.operation}", source.url, source.polling.failures, wait, error.message)
+        )
 
     def _expired(self, source: Source, record: Record[Any]) -> None:
         cause = f"; the last trouble was: {source.trouble.message}" if source.trouble else ""
@@ -214,15 +215,9 @@ class Poller:
             record.succeed(value)
         else:
             record.fail(error, final=final)
-        _tell(record)
-
-
-def _tell(record: Record[Any]) -> None:
-    """What has become of an operation, to all who hear of its call."""
-    elapsed = time.monotonic() - record.accepted_at
-    error, kind = (None, None) if record.error is None else (str(record.error), type(record.error).__name__)
-    ids = record.operation, record.operation_id
-    record.trail.emit(OperationFinished(*ids, elapsed, error, kind, record.trail.run_id))
+        elapsed = time.monotonic() - record.accepted_at
+        text = None if record.error is None else str(record.error)
+        self._emit(OperationFinished(record.operation, record.operation_id, elapsed, text))
 
 
 def _understand(response: Response, decode: Callable[[Any], Any]) -> tuple[Retrieval, Any]:

@@ -43,8 +43,7 @@ def run(
     """Run SCRIPT with ARGS against a deployment on this machine, then stop it.
 
     The script finds LOOPS_BASE_URL, BASETEN_API_KEY and LOOPS_BASE_MODEL (the name of the base model) in its
-    environment, and LOOPS_METRICS_DIR, where its curves go for `loops plot`: the folder `metrics` in --data-dir, unless
-    you set another. Its exit code is passed on.
+    environment. Its exit code is passed on.
     """
     if not module and not Path(script).is_file():
         raise click.BadParameter(f"there is no file {script!r}.", param_hint="SCRIPT")
@@ -59,24 +58,17 @@ async def _run(
 ) -> int:
     console = Console(stderr=True, highlight=False)
     async with started(console, base_model, data_dir, max_seq_len, durable=durable) as stack:
-        if console.is_terminal:
-            click.echo(f"watch it at {stack.page_url}", err=True)
         env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
         if tinker:
             env |= {"TINKER_BASE_URL": stack.base_url, "TINKER_API_KEY": stack.api_key}
-        return await run_script(command, env)
-
-
-async def run_script(command: list[str], env: dict[str, str]) -> int:
-    """Runs a script to its end, which gets Ctrl-C and SIGTERM in our place; gives its exit code as a shell would."""
-    script = await asyncio.create_subprocess_exec(*command, env=env)
-    try:
-        _pass_on_signals(script)
-        code = await script.wait()
-    finally:
-        if script.returncode is None:
-            script.kill()
-            await script.wait()
+        script = await asyncio.create_subprocess_exec(*command, env=env)
+        try:
+            _pass_on_signals(script)
+            code = await script.wait()
+        finally:
+            if script.returncode is None:
+                script.kill()
+                await script.wait()
     return 128 - code if code < 0 else code
 
 

@@ -27,8 +27,8 @@ from loops_sdk.cli.deployment import deployment_options, durable_option, started
 def serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, **more: Any) -> None:
     """Serve a deployment on this machine until Ctrl-C.
 
-    Prints the lines that point any script at it, and the address of a page that shows what runs on it. Started again on
-    the same --data-dir, it goes on with the runs that it had, and its clients with it if --port says the same.
+    Prints the two lines that point any script at it. Started again on the same --data-dir, it goes on with the runs
+    that it had, and its clients with it if --port says the same.
     """
     asyncio.run(_serve(base_model, data_dir, max_seq_len, more))
 
@@ -44,7 +44,6 @@ async def _serve(base_model: str, data_dir: Path | None, max_seq_len: int | None
         console.print("point a script at it with\n")
         for name, value in stack.env.items():
             click.echo(f"export {name}={shlex.quote(value)}")
-        click.echo(f"\nwatch it, and sample from it, at {stack.page_url}")
         console.print("\nCtrl-C stops it")
         await stop.wait()
     console.print("stopped")

@@ -45,11 +45,6 @@ PAGES = {
         "What goes into the calls and what comes back: frozen, compared by value, to and from plain dicts.",
         ("loops_sdk/types", "loops_sdk/_wire/codec.py"),
     ),
-    "rendering": Page(
-        "Conversations and episodes",
-        "From chat messages and rollouts to what is trained on: tokens, targets and advantages in their places.",
-        ("loops_sdk/rendering",),
-    ),
     "errors": Page("Errors", "What can go wrong, as one tree.", ("loops_sdk/errors.py",)),
     "instrumentation": Page(
         "Instrumentation", "What happened, as events, and who hears of it.", ("loops_sdk/instrumentation",)
@@ -267,7 +262,7 @@ class Book:
             f"- [`{item.door}.{item.title}`]({item.address}): {self.prose(item.doc.summary, item)}"
             for item in self.every()
         )
-        return _page("The interface", [*self.opening("index"), "## Pages", contents, "## Names", names])
+        return _page("loops-sdk", [*self.opening("index"), "## Pages", contents, "## Names", names])
 
     def environment(self) -> str:
         read = dict(variables(self.sources))

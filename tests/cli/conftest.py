@@ -237,18 +237,15 @@ async def start(plane: Plane) -> AsyncIterator[Start]:
     started: list[asyncio.subprocess.Process] = []
     source = str(Path(loops_sdk.__file__).parents[1])
 
-    async def run(
-        *args: str, env: dict[str, str] | None = None, program: str | None = None, **streams: int
-    ) -> asyncio.subprocess.Process:
-        around = {**os.environ, "LOOPS_BASE_URL": plane.url, "PYTHONPATH": source, **(env or {})}
+    async def run(*args: str, **streams: int) -> asyncio.subprocess.Process:
+        env = {**os.environ, "LOOPS_BASE_URL": plane.url, "PYTHONPATH": source}
         usual = {
             "stdin": asyncio.subprocess.DEVNULL,
             "stdout": asyncio.subprocess.PIPE,
             "stderr": asyncio.subprocess.PIPE,
         }
-        what = ("-m", "loops_sdk") if program is None else ("-c", program)
-        command = (sys.executable, *what, *args)
-        started.append(await asyncio.create_subprocess_exec(*command, env=around, **{**usual, **streams}))
+        command = (sys.executable, "-m", "loops_sdk", *args)
+        started.append(await asyncio.create_subprocess_exec(*command, env=env, **{**usual, **streams}))
         return started[-1]
 
     yield run

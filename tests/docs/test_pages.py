@@ -19,7 +19,7 @@ from loops_sdk.docs import _environment, _generate, _items, _pages
 from loops_sdk.docs._reading import DOORS
 
 ROOT = Path(__file__).parents[2]
-PAGES = Path("loops_sdk", "docs", "reference")
+DOCS = ROOT / "loops_sdk" / "docs"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def generate(tree: Path, *arguments: str) -> tuple[int, str]:
 
 
 def pages(tree: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (tree / PAGES).glob("*.md")}
+    return {path.name: path.read_text() for path in (tree / "loops_sdk" / "docs").glob("*.md")}
 
 
 def replace(path: Path, old: str, new: str) -> int:
@@ -133,7 +133,7 @@ def test_the_tree_as_it_is_is_current(tree: Path) -> None:
 
 
 def test_it_runs_as_a_script_where_nothing_can_be_imported(tree: Path) -> None:
-    (tree / PAGES / "types.md").unlink()
+    (tree / "loops_sdk" / "docs" / "types.md").unlink()
     command = [sys.executable, "-E", "-S", str(tree / "loops_sdk" / "docs" / "_generate.py")]
     for arguments, status in ((["--check"], 1), ([], 0), (["--check"], 0)):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
@@ -147,21 +147,19 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     "a page in a folder": lambda docs: shutil.copytree(docs, docs / "more", ignore=shutil.ignore_patterns("more")),
     "a file of another kind": lambda docs: (docs / "more.py").write_text(""),
     "a removed page": lambda docs: (docs / "sync.md").unlink(),
-    "a changed docstring": lambda docs: replace(docs.parents[1] / "types" / "inputs.py", "One training", "A training"),
-    "a changed default": lambda docs: replace(
-        docs.parents[1] / "types" / "training.py", "default=1e-4", "default=1e-3"
-    ),
+    "a changed docstring": lambda docs: replace(docs.parent / "types" / "inputs.py", "One training", "A training"),
+    "a changed default": lambda docs: replace(docs.parent / "types" / "training.py", "default=1e-4", "default=1e-3"),
     "a changed constant": lambda docs: replace(
-        docs.parents[1] / "local" / "stack" / "local_stack.py", '= "loops_sdk.local.engine.torch_engine"', '= "other"'
+        docs.parent / "local" / "stack" / "local_stack.py", '= "loops_sdk.local.engine.torch_engine"', '= "other"'
     ),
-    "a crashing input": lambda docs: replace(docs.parents[1] / "errors.py", "class LoopsError(", "class LoopsError"),
-    "a removed input": lambda docs: (docs.parents[1] / "errors.py").unlink(),
+    "a crashing input": lambda docs: replace(docs.parent / "errors.py", "class LoopsError(", "class LoopsError"),
+    "a removed input": lambda docs: (docs.parent / "errors.py").unlink(),
 }
 
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_difference_is_noticed_and_nothing_is_written(tree: Path, name: str) -> None:
-    SPOILT[name](tree / PAGES)
+    SPOILT[name](tree / "loops_sdk" / "docs")
     before = {path: path.read_bytes() for path in tree.rglob("*.*")}
     status, said = generate(tree, "--check")
     assert status != 0
@@ -171,13 +169,15 @@ def test_a_difference_is_noticed_and_nothing_is_written(tree: Path, name: str) -
 
 @pytest.mark.parametrize("name", [name for name in SPOILT if "input" not in name and "another kind" not in name])
 def test_generating_mends_it(tree: Path, name: str) -> None:
-    SPOILT[name](tree / PAGES)
+    SPOILT[name](tree / "loops_sdk" / "docs")
     assert generate(tree) == (0, "")
+    left = {path.name for path in (tree / "loops_sdk" / "docs").rglob("*.py")} - _generate.PROGRAM
+    assert not left
     assert generate(tree, "--check") == (0, "") or name == "a page in a folder"
 
 
 def test_only_pages_are_ever_removed(tree: Path) -> None:
-    docs = tree / PAGES
+    docs = tree / "loops_sdk" / "docs"
     (docs / "precious.py").write_text("mine = 1\n")
     (docs / "old.md").write_text("# Old\n")
     assert generate(tree) == (0, "")

@@ -117,16 +117,12 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
     types.User: (types.User("a@b"), types.User()),
     types.WandbConfig: (types.WandbConfig("p", "n"), types.WandbConfig("p")),
     instrumentation.Event: (instrumentation.Event("sample"), instrumentation.Event("forward")),
-    instrumentation.MetricsLogged: (
-        instrumentation.MetricsLogged("log_metrics", "r", 1, {"reward": 0.5}, 3),
-        instrumentation.MetricsLogged("log_metrics", None, 1, {}),
-    ),
     instrumentation.OperationFinished: (
         instrumentation.OperationFinished("forward", "op", 1.5, "it broke"),
         instrumentation.OperationFinished("forward", "op", 1.5),
     ),
     instrumentation.OperationMeasured: (
-        instrumentation.OperationMeasured("forward", "r", 1, 1.5, {"a": 1.0}, 2, 3.5, 4, 3, 0.25),
+        instrumentation.OperationMeasured("forward", "r", 1, 1.5, {"a": 1.0}, 2, 3.5, 4),
         instrumentation.OperationMeasured("forward", None, 1, 1.5, {}, None),
     ),
     instrumentation.OperationSubmitted: (
@@ -142,7 +138,7 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
         instrumentation.KeepAliveFailed("keep_alive", "http://t", "dns"),
     ),
     instrumentation.SampleFinished: (
-        instrumentation.SampleFinished("sample", 1.5, 3, 4, 5, "r"),
+        instrumentation.SampleFinished("sample", 1.5, 3, 4, 5),
         instrumentation.SampleFinished("sample", 1.5, 3),
     ),
 }
@@ -155,7 +151,6 @@ WITHOUT_HASH = {
     types.SampleResult,
     types.SampledSequence,
     types.ServerCapabilities,
-    instrumentation.MetricsLogged,
     instrumentation.OperationMeasured,
 }
 MANY = 100_000

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import attrs
 
 from loops_sdk.errors import InvalidInputError
-from loops_sdk.types._checks import nearest
 
 __all__ = ["LOSSES", "Loss", "Terms", "find", "settings"]
 
@@ -160,7 +159,7 @@ def find(name: str) -> Loss:
         InvalidInputError: there is none.
     """
     if name not in LOSSES:
-        raise InvalidInputError(f"loss_fn: expected one of {', '.join(LOSSES)}, got {name!r}{nearest(name, LOSSES)}")
+        raise InvalidInputError(f"loss_fn: expected one of {', '.join(LOSSES)}, got {name!r}")
     return LOSSES[name]
 
 
@@ -175,8 +174,7 @@ def settings(name: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     for key, value in (config or {}).items():
         if key not in result:
             known = ", ".join(result) or "none"
-            text = f"loss_fn_config[{key!r}]: {name} has no such setting (it has: {known}){nearest(key, result)}"
-            raise InvalidInputError(text)
+            raise InvalidInputError(f"loss_fn_config[{key!r}]: {name} has no such setting (it has: {known})")
         result[key] = _checked(key, value)
     _fill_dppo(result)
     if result.get("clip_low_threshold", 0.0) > result.get("clip_high_threshold", math.inf):

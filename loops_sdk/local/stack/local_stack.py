@@ -15,17 +15,14 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import attrs
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError
-from loops_sdk.instrumentation.metrics import folder_of_environment
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
 from loops_sdk.local.stack.fleet import Fleet
-from loops_sdk.local.stack.ports import require_free
 from loops_sdk.local.storage import Storage, detach_and_remove
 from loops_sdk.local.storage.files import read_if_there, write_atomically
 
@@ -103,7 +100,6 @@ class LocalStack:
         self._host, self._port = host, port
         self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
         self._progress = on_progress or (lambda line: _log.info("%s", line))
-        self._metrics = Path()
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
 
@@ -123,24 +119,9 @@ class LocalStack:
         return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
 
     @property
-    def page_url(self) -> str:
-        """Address of the page that shows, in a browser on this machine, what runs on the deployment: runs, curves,
-        operations, checkpoints, and a box to sample from them. The key is in its fragment, which no browser sends;
-        whoever has this address may use the deployment.
-
-        Raises:
-            DeploymentFailedError: it is not running.
-        """
-        return f"{self.base_url}/#key={quote(self.api_key, safe='')}"
-
-    @property
     def env(self) -> dict[str, str]:
-        """The environment variables that point any client at this deployment: its address, its key, and the folder for
-        the curves of what is trained here. That is ``metrics`` in the data directory, unless this process has a
-        ``LOOPS_METRICS_DIR`` of its own.
-        """
-        base_url = self.base_url
-        return {"LOOPS_BASE_URL": base_url, "BASETEN_API_KEY": self.api_key, "LOOPS_METRICS_DIR": str(self._metrics)}
+        """The two environment variables that point any client at this deployment."""
+        return {"LOOPS_BASE_URL": self.base_url, "BASETEN_API_KEY": self.api_key}
 
     async def start(self) -> None:
         """Start everything; returns when the base model is loaded and clients may come.
@@ -161,10 +142,8 @@ class LocalStack:
         self._progress(f"ready at {self.base_url}")
 
     async def _open(self, opened: AsyncExitStack) -> Server:
-        require_free(self._host, self._port)
         root = opened.enter_context(_folder(self._data_dir))
         storage = Storage.create(root)
-        self._metrics = folder_of_environment() or root.absolute() / "metrics"
         if self._data_dir is not None and not self._key_given:
             self.api_key = _kept_key(root / "api_key", self.api_key)
             self._settings = attrs.evolve(self._settings, api_key=self.api_key)
@@ -182,12 +161,7 @@ class LocalStack:
         except BaseExceptionGroup as group:
             raise _first(group) from None
         control_plane = ControlPlane(
-            storage,
-            fleet,
-            api_key=self.api_key,
-            host=self._host,
-            url_lifetime=self._url_lifetime,
-            metrics=self._metrics,
+            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
         )
         await control_plane.resume()
         server = Server(control_plane.app, host=self._host, port=self._port)
@@ -235,8 +209,7 @@ def _folder(given: Path | None) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            text = f"data_dir: {given} is in use by another deployment; stop that one, or give another folder"
-            raise InvalidInputError(text) from None
+            raise InvalidInputError(f"data_dir: {given} is in use by another deployment") from None
         yield given
 
 
