@@ -124,15 +124,9 @@ def _gpu_of_torch() -> Finding:
 
 def _models() -> Path:
     """Where transformers keeps what it downloads."""
-<<<<<<< HEAD
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-=======
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
->>>>>>> main
 
 
 async def _folder(name: str, path: Path) -> AsyncIterator[Finding]:

@@ -15,11 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlsplit
-<<<<<<< HEAD
-from urllib.request import getproxies
-=======
 from urllib.request import getproxies_environment
->>>>>>> main
 
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.addresses import is_loopback, origin, proxy_for
@@ -69,11 +65,7 @@ async def _key() -> AsyncIterator[Finding]:
 async def _proxy(base_url: str) -> AsyncIterator[Finding]:
     proxy = proxy_for(base_url)
     if proxy is None:
-<<<<<<< HEAD
-        named = [f"{scheme.upper()}_PROXY" for scheme in ("https", "http") if scheme in getproxies()]
-=======
         named = [f"{scheme.upper()}_PROXY" for scheme in ("https", "http") if scheme in getproxies_environment()]
->>>>>>> main
         spared = f"; {' and '.join(named)} play no part for this address" if named else ""
         yield Finding("proxy", "fine", f"none{spared}")
         return
@@ -133,8 +125,7 @@ def _dates(certificate: dict[str, str]) -> Finding:
     days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) // 86400)
     if days < _DAYS_LEFT:
         return Finding("certificate", "remark", f"good for {days} days only", "tell those who run the server")
-    paths = ssl.get_default_verify_paths()
-    own = f", trusted by {paths.cafile}" if paths.cafile not in (None, paths.openssl_cafile) else ""
+    own = f", trusted by {os.environ['SSL_CERT_FILE']}" if os.environ.get("SSL_CERT_FILE") else ""
     return Finding("certificate", "fine", f"good for {days} days{own}")
 
 
