@@ -1,13 +1,13 @@
 """Asynchronous GRPO: workers sample while the trainer trains, on answers that are at most a few steps old.
 
-    loops examples run --data-dir runs grpo_async    # on this machine, in about a minute
-    loops examples run --service grpo_async          # on the service, with BASETEN_API_KEY
+    loops examples run grpo_async    # on this machine, in about a minute; --service asks the service
 
 A group of answers carries the version (optimizer steps done) of the policy that gave them. A group that is more than
 `--max-staleness` steps behind by the time it would be trained on is dropped, and its question asked again; `ppo` weighs
 the others by how much likelier the trainer finds each token than the sampler did, and clips where that is far from 1.
-Look at `staleness`, that of the oldest group of a step, which stays within the bound, and at `dropped`, the price of
-the bound: try `--max-staleness 0`. Ctrl-C (or SIGTERM) saves weights and optimizer, and prints how to go on from there.
+Look at `staleness`, that of a step's oldest group, which stays within the bound, and at `dropped`, the price: try
+`--max-staleness 0`. Ctrl-C (or SIGTERM) saves weights and optimizer, and says how to go on; a deployment on this
+machine keeps them if it has a folder: `loops examples run --data-dir runs grpo_async`.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Learner:
             await self.finished.put(await self.ask(self.again.popleft() if self.again else random.choice(sheet)))
 
     async def ask(self, question: Question) -> Group:
-        sampler, answer = self.sampler, str(sum(question))
+        sampler, right = self.sampler, str(sum(question))
         prompt = self.renderer.prompt([{"role": "user", "content": f"What is {question[0]} + {question[1]}?"}])
         result = await sampler.sample_async(prompt, self.options.group_size, loops.SamplingParams(max_tokens=16))
         rollouts = [loops.Rollout(prompt) for _ in result.sequences]
@@ -60,12 +60,11 @@ class Learner:
         said = [self.renderer.message(sequence.tokens)["content"].strip() for sequence in result.sequences]
         # A sampler that does not name its version has at least the one that the client is pinned to.
         version = result.policy_version or sampler.min_policy_version or 0
-        return Group(question, rollouts, [float(text == answer) for text in said], version)
+        return Group(question, rollouts, [float(text == right) for text in said], version)
 
     async def batch(self) -> tuple[list[Group], int]:
         """Enough groups for the next step, none of them too old for it; and how many were."""
-        groups: list[Group] = []
-        dropped = 0
+        groups, dropped = list[Group](), 0
         while len(groups) < self.options.groups:
             group = await self.finished.get()
             if self.version - group.version <= self.options.max_staleness:
@@ -78,7 +77,7 @@ class Learner:
     async def train(self) -> None:
         while self.version < self.options.steps:
             groups, dropped = await self.batch()
-            staleness = max(self.version - group.version for group in groups)
+            stale = max(self.version - group.version for group in groups)
             reward = sum(sum(group.rewards) for group in groups) / (len(groups) * self.options.group_size)
             data = [datum for group in groups for datum in learnable(group)]
             if not data:
@@ -89,8 +88,7 @@ class Learner:
             await asyncio.gather(passing, stepping)
             self.version += 1
             self.training.log_metrics({"reward": reward}, step=self.version)
-            steps_behind = f"staleness {staleness}  dropped {dropped}"
-            print(f"step {self.version:>3}  reward {reward:.3f}  {steps_behind}", flush=True)
+            print(f"step {self.version:>3}  reward {reward:.3f}  staleness {stale}  dropped {dropped}", flush=True)
             self.sampler = await publishing
 
 
@@ -131,12 +129,10 @@ async def main(options: argparse.Namespace) -> None:
             await learner.train()
             tasks.cancel_scope.cancel()
         if learner.version >= options.steps:
-            print(f"done: {learner.version} steps, no group trained on was more than {options.max_staleness} behind")
-            return
-        saved = await (await training.save_state_async("interrupted"))
-        print(
-            f"interrupted after step {saved.policy_version}; go on with the same command and\n  --resume {saved.path}"
-        )
+            print(f"done: {learner.version} steps, each on groups at most {options.max_staleness} steps behind")
+        else:
+            saved = await (await training.save_state_async("interrupted"))
+            print(f"interrupted after step {saved.policy_version}; go on: the same with --resume {saved.path}")
 
 
 if __name__ == "__main__":
