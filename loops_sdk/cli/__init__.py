@@ -37,8 +37,8 @@ def loops() -> None:
     Programs to read?    loops examples list
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
+    How did it go?       loops plot RUN_ID
     What is running?     loops runs list
-    How does it go?      loops plot RUN_ID
     What was saved?      loops checkpoints list --run-id RUN_ID
 
     The last two ask the server that a script would: LOOPS_BASE_URL with the key in BASETEN_API_KEY.

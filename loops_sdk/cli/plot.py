@@ -1,10 +1,12 @@
-"""``loops plot``: the curves of runs, in the terminal or as a picture. Libraries that draw are imported when they draw."""
+"""``loops plot``: the curves of runs, in the terminal or as a picture.
+
+It decides how they are drawn. The libraries that draw are imported when they draw.
+"""
 
 from __future__ import annotations
 
 import math
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import click
 
 from loops_sdk.cli.curves import Curve, chosen, dir_option, panels, recorded
+from loops_sdk.cli.output import on_terminal
 
 _EXTRA = "pip install 'loops-sdk[plot]'"
 #: Width and height of one panel, in inches and in characters.
@@ -46,7 +49,7 @@ def plot(runs: tuple[str, ...], out: Path | None, metrics: list[str] | None, fol
     Example:  loops plot k4q95w5 --metrics loss,reward
     Example:  loops plot k4q95w5 metrics/7x2ab1c.jsonl --out curves.png
     """
-    if out is None and not sys.stdout.isatty():
+    if out is None and not on_terminal():
         raise click.UsageError("standard output is not a terminal: give --out FILE.png")
     found = [recorded(run, folder) for run in runs]
     curves = panels(found, chosen(found, metrics))

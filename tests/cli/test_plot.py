@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.modules["loops_sdk.cli.plot"], "on_terminal", lambda: True)
 
 
 def plain(text: str) -> str:
@@ -106,7 +106,7 @@ async def test_on_a_terminal_it_draws_there(loops: Any, folder: Path, terminal: 
         (
             ["r3", "--dir", "."],
             1,
-            r"no metrics of r3 in .*; runs with metrics there: empty, r1, r2\. .*LOOPS_METRICS_DIR",
+            r"no metrics of r3 in .*; runs with metrics there: empty, notes, r1, r2\. .*LOOPS_METRICS_DIR",
         ),
         (["r3", "--dir", "none"], 1, r"no metrics of r3 in none; no run has any there"),
         (["empty", "--dir", "."], 1, r"empty\.jsonl: no step has been recorded yet"),
