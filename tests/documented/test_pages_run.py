@@ -18,6 +18,7 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [path for path in pages() if any(block.runs for block in blocks(path))], ids=name)
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")  # of peft and transformers, to one another
 async def test_a_page_does_what_it_says(path: Path, reader: Reader) -> None:
     await reader.read(blocks(path))
 

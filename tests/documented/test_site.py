@@ -17,7 +17,7 @@ from .blocks import DOCS, ROOT
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(os.environ.get("LOOPS_SITE") or tmp_path_factory.mktemp("site"))
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--clean"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean"]  # --quiet would not count warnings
     done = subprocess.run(
         [*command, "-f", str(ROOT / ".ci" / "mkdocs.yml"), "-d", str(folder)],
         capture_output=True,
