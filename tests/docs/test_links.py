@@ -1,4 +1,4 @@
-"""Links of the README lead to files and headings that are there. Those of the pages are checked as the site is built."""
+"""Links of the README lead to files and headings that are there. Those of the pages are checked by the site."""
 
 from __future__ import annotations
 
