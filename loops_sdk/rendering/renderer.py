@@ -113,6 +113,36 @@ class Renderer:
             targets[start - 1 : end - 1] = whole[start:end]
         return Datum(ModelInput.from_ints(whole[: end - 1]), {"target_tokens": targets[: end - 1]})
 
+    def observation(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None = None,
+    ) -> list[int]:
+        """What a model reads between its own turns: what the chat template makes of the messages behind the assistant's
+        last one, and the mark that opens the next. It goes to `Rollout.observed`, behind a sample that ended its turn.
+
+        Args:
+            messages: the conversation so far; behind the assistant's last turn at least one message, such as a tool's
+                result or the user's answer.
+            tools: as in `prompt`.
+
+        Returns:
+            Token ids, from the first that comes behind the mark that ended the assistant's turn.
+
+        Raises:
+            InvalidInputError: a message is wrong, there is no assistant turn or nothing behind it, the template refuses
+                the conversation, or it renders the assistant's turn differently once other messages follow.
+        """
+        conversation = checked(messages)
+        turn = _turns(conversation, "last")[0]
+        if turn == len(conversation) - 1:
+            raise InvalidInputError(
+                f"messages: expected what came behind the assistant's last turn (messages[{turn}]), such as a tool's "
+                "result; nothing does"
+            )
+        whole = self._render(conversation, tools, opened=True)
+        return whole[self._turn(conversation, turn, whole, tools)[1] :]
+
     def message(self, tokens: Any) -> dict[str, str]:
         """The assistant's turn as a message: ``{"role": "assistant", "content": ...}``.
 

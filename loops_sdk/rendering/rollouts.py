@@ -134,8 +134,10 @@ def group_advantages(rewards: Iterable[SupportsFloat], normalize: bool = False) 
         return [0.0] * len(group)  # rounding of the mean must not look like a difference
     mean = math.fsum(group) / len(group)
     gains = [reward - mean for reward in group]
-    spread = math.sqrt(math.fsum(gain**2 for gain in gains) / len(gains)) if normalize else 1.0
-    return [gain / spread for gain in gains]
+    if not normalize:
+        return gains
+    length = math.hypot(*gains)  # squares of small differences would be lost
+    return [gain / length * math.sqrt(len(gains)) for gain in gains]
 
 
 def _reward(index: int, reward: SupportsFloat) -> float:

@@ -127,6 +127,9 @@ def test_tools_and_calls_go_to_the_template_as_they_are() -> None:
     tokenizer.tools = None
     assert tokenizer.decode(Renderer(tokenizer).prompt(messages, tools).to_ints()).endswith("<|im_start|>assistant\n")
     assert tokenizer.tools == tools
+    tokenizer.tools = None
+    assert Renderer(tokenizer).observation(messages, tools)
+    assert tokenizer.tools == tools
 
 
 # ------------------------------------------------------------------ prompts and answers
@@ -157,6 +160,24 @@ def test_an_answer_that_was_cut_off_and_one_of_numpy() -> None:
 def test_marks_inside_an_answer_stay_as_the_model_said_them() -> None:
     tokens = TINY.encode("one<|user|>two<|end|><|end|>")
     assert Renderer(TINY).message(tokens) == said("assistant", "one<|user|>two")
+
+
+@pytest.mark.parametrize("template", [chatml, llama, plain])
+@given(messages=conversations(), reply=texts)
+def test_an_observation_leads_from_one_turn_to_the_next(template: Any, messages: Messages, reply: str) -> None:
+    """What was sampled and what is observed behind it make up the next prompt, to the token."""
+    tokenizer = CharacterTokenizer(template)
+    renderer = Renderer(tokenizer)
+    last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+    sampled = learned(renderer.datum(messages[: last + 1], train_on="last"))
+    after = [*messages[: last + 1], said("tool", reply)]
+    prompt = renderer.prompt(messages[:last]).to_ints()
+    assert prompt + sampled + renderer.observation(after) == renderer.prompt(after).to_ints()
+
+
+def test_what_is_observed_in_the_format_of_the_shipped_model() -> None:
+    after = [said("user", "Price?"), said("assistant", "Look up tea."), said("user", "7")]
+    assert TINY.decode(Renderer(TINY).observation(after)) == "<|user|>7<|end|><|assistant|>"
 
 
 # ------------------------------------------------------------------ templates that cannot be followed
@@ -199,6 +220,18 @@ def test_it_is_refused_only_where_something_is_lost(messages: Messages, thinks: 
         assert f"messages[{first}]" in refused(renderer.datum, messages)
     else:
         assert learned(renderer.datum(messages)) == learned(Renderer(CharacterTokenizer(chatml)).datum(messages))
+
+
+def test_an_observation_that_changes_what_was_said_is_refused() -> None:
+    told = refused(Renderer(CharacterTokenizer(forgetful)).observation, THOUGHTS[:3])
+    assert told.startswith("messages[1]: the chat template renders this turn differently once later messages follow:")
+
+
+def test_nothing_to_observe() -> None:
+    renderer = Renderer(TINY)
+    told = refused(renderer.observation, [HELLO, said("assistant", "Hi")])
+    assert told.startswith("messages: expected what came behind the assistant's last turn (messages[1])")
+    assert refused(renderer.observation, [HELLO]).startswith("messages: there is no assistant turn")
 
 
 def test_a_prompt_that_says_more_than_the_conversation_is_refused_with_what_to_do() -> None:

@@ -19,7 +19,7 @@ def right(training: loops_sdk_sync.TrainingClient, result: loops_sdk.SampleResul
     renderer.prompt([*messages, renderer.message([1, 2])], tools=[right])
     rollout = Rollout(renderer.prompt(messages))
     rollout.sampled(result.sequences[0])
-    rollout.observed([1, 2])
+    rollout.observed(renderer.observation(messages, tools=[{"type": "function"}]))
     assert_type(rollout.prompt, ModelInput)
     for advantage in group_advantages([True, False], normalize=True):
         assert_type(rollout.datum(advantage), Datum)
