@@ -6,7 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,90 @@ def test_answers_and_lessons_are_not_remembered_for_ever(
     assert (len(new), old) == (1, [])
     learner.feedback.learned(new)
     assert learner.feedback.batch(8) == ([], new)
+
+
+class Training:
+    """A trainer that accepts a pass, and whose optimizer step fails the first time."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.published: list[str] = []
+        self.failing = asyncio.Event()
+
+    def get_info(self) -> Any:
+        return loops_sdk.GetInfoResponse("loops/tiny", 4, 1024)
+
+    async def forward_backward_async(self, data: Any, loss_fn: str = "cross_entropy") -> Any:
+        half = [{"logprobs": loops_sdk.TensorData([-0.1], "float32")} for _ in data]
+        return _done(loops_sdk.ForwardBackwardOutput(0.1, {}, half))
+
+    async def optim_step_async(self, adam: Any) -> Any:
+        if not self.failing.is_set():
+            self.failing.set()
+            raise loops_sdk.ServerFailureError("the trainer is on fire")
+        self.steps += 1
+        return _done(loops_sdk.OptimStepResponse({"step": float(self.steps)}))
+
+    async def save_weights_for_sampler_async(self, name: str, ttl_seconds: int) -> Any:
+        self.published.append(name)
+        return _done(loops_sdk.SaveWeightsResponse(f"bt://loops:r/sampler_weights/{name}", policy_version=self.steps))
+
+    async def save_state_async(self, name: str) -> Any:
+        return _done(loops_sdk.SaveWeightsResponse(f"bt://loops:r/weights/{name}"))
+
+    async def create_sampling_client_async(self, path: str) -> Any:
+        return Sampler(self.steps)
+
+
+@attrs.frozen
+class Sampler:
+    """It answers in one token."""
+
+    version: int
+
+    async def sample_async(self, prompt: Any, **_: Any) -> Any:
+        return loops_sdk.SampleResult([loops_sdk.SampledSequence([70], [-1.0], "stop")], self.version)
+
+
+def _done(value: Any) -> asyncio.Future[Any]:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if reached():
+            return
+        await asyncio.sleep(0.005)  # a status sends no event
+    pytest.fail("it was not reached within five seconds")
+
+
+async def test_training_that_fails_leaves_the_old_policy_and_is_tried_again(
+    parts: Any, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import learning
+
+    monkeypatch.setattr(learning, "RETRY", 0.2)
+    training = Training()
+    async with learning.Learner(training, learner._renderer, steps=4, learning_rate=1e-3) as real:
+        old = real.policy
+        answer = real.begin("Who are you?")
+        assert [piece async for piece in answer.pieces()] == [answer.text]
+        real.feedback.remember(answer)
+        real.feedback.correct(answer.id, "Nobody.")
+        real.wake()
+        await asyncio.wait_for(training.failing.wait(), 10)
+        await _until(lambda: bool(real.status()["trouble"]))
+        assert "the trainer is on fire" in real.status()["trouble"]
+        assert real.policy is old
+        assert real.status()["pending"] == 1
+        await _until(lambda: not real.status()["trouble"])
+        assert real.policy.version == 2
+        assert real.status()["pending"] == 0
+        assert real.alive
+    assert training.published == ["web-1", "web-2"]
+    assert not real.alive
 
 
 def test_what_is_not_installed_is_named() -> None:
