@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -49,7 +50,8 @@ async def train(training: TrainingClient, steps: int) -> None:
     for _ in range(steps):
         passed = await training.forward_backward_async(data)
         stepped = await training.optim_step_async(AdamParams(learning_rate=2e-3))
-        await passed
+        loss = (await passed).loss / sum(len(tokens) - 1 for tokens in texts)
+        training.log_metrics({"perplexity": math.exp(loss)})
         version = int((await stepped).metrics["step"])
         if version % 10 == 0:
             await (await training.save_weights_for_sampler_async(f"step-{version}"))
@@ -62,7 +64,9 @@ async def stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
 
 
 @pytest.fixture
-async def service(stack: LocalStack) -> AsyncIterator[ServiceClient]:
+async def service(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ServiceClient]:
+    """As the lines that `loops serve` prints make it, with metrics."""
+    monkeypatch.setenv("LOOPS_METRICS_DIR", stack.env["LOOPS_METRICS_DIR"])
     async with ServiceClient(base_url=stack.base_url, api_key=stack.api_key) as service:
         yield service
 
@@ -79,6 +83,8 @@ async def test_a_run_grows_before_ones_eyes(
     training = await service.create_lora_training_client_async("loops/tiny", rank=16, seed=2)
     await train(first, 3)
     await train(training, 21)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("#")[0]))  # what goes into a request line
     async with running(training):
         await page.goto(stack.page_url)
         row = page.locator(f'tr[data-run="{training.run_id}"]')
@@ -95,7 +101,8 @@ async def test_a_run_grows_before_ones_eyes(
         line = page.locator('[data-curve="loss"] polyline')
         while await points(page, "loss") < before + 4:
             await expect(line).not_to_have_attribute("points", str(await line.get_attribute("points")), timeout=30_000)
-        await expect(page.locator('[data-curve="grad_norm"] .latest')).not_to_be_empty()
+        for curve in ("grad_norm", "perplexity"):  # what the trainer tells, and what the script does
+            await expect(page.locator(f'[data-curve="{curve}"] .latest')).not_to_be_empty()
         await expect(page.locator('tr[data-state="done"]').first).to_contain_text("policy version")
         assert await page.locator(".strip .bar.pass").count() > 5
         await page.locator('[data-curve="loss"] svg').hover()
@@ -103,8 +110,8 @@ async def test_a_run_grows_before_ones_eyes(
     await page.reload()  # the key is still in the tab
     await expect(page.locator(".checkpoints li").first).to_contain_text("weights for sampling")
     await sample(page)
-    await page.set_viewport_size({"width": 1020, "height": 800})
     await shoot("page-run")
+    assert not [url for url in asked if stack.api_key in url]
     await page.set_viewport_size({"width": 390, "height": 800})
     width = await page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390  # nothing to scroll sideways

@@ -57,5 +57,5 @@ def _reply(name: str) -> web.Response:
 
 @cache
 def _files() -> dict[str, bytes]:
-    folder = resources.files(__package__) / "web"
+    folder = resources.files("loops_sdk.local.control_plane.page") / "web"
     return {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in _TYPES}

@@ -30,7 +30,7 @@ export class RunView {
     fill(this.head, el("h1", {}, run.id, " ", named(run) ? el("span", { class: "dim" }, run.name) : null), badge(run.state));
     fill(this.facts, facts(run, now).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
     await Promise.all([this.curves.refresh(), this.operations.refresh(now), this.checkpoints.refresh(now)]);
-    this.box.offer(run.ended_at == null, this.checkpoints.list);
+    this.box.offer(run.state === "RUNNING" && run.published_version != null, this.checkpoints.list);
     return { baseModel: run.base_model };
   }
 }

@@ -21,7 +21,6 @@ export class SampleBox {
     this.log = el("ol", { class: "log", "aria-label": "answers", "aria-live": "polite" });
     this.clear = el("button", { type: "button", hidden: true, onclick: () => this.forget() }, "Clear");
     this.element = el("section", { "aria-labelledby": "sample" }, el("h2", { id: "sample" }, "Sample"), this.form(), this.log, this.clear);
-    this.offer(true, []);
   }
 
   form() {
