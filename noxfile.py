@@ -55,6 +55,14 @@ def examples(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """The pages as a site, in `.nox/site`, and every block of code on them run. Arguments go to pytest."""
+    install(session, "--editable", ".[local,dev,plot,examples,otel]", "mkdocs-material")
+    site = {"LOOPS_SITE": str(Path(session.cache_dir).parent / "site")}
+    session.run("pytest", "tests/documented", *session.posargs, env=site)
+
+
+@nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
     """ruff: rules and format."""
     install(session, "ruff")

@@ -15,6 +15,7 @@ import click
 from loops_sdk.cli.checkpoints import checkpoints
 from loops_sdk.cli.checkup.machine import ours
 from loops_sdk.cli.completion import completion
+from loops_sdk.cli.docs import docs
 from loops_sdk.cli.doctor import doctor
 from loops_sdk.cli.examples import examples
 from loops_sdk.cli.models import models
@@ -45,6 +46,7 @@ def loops() -> None:
 
     \b
     New here?            loops quickstart
+    Something to read?   loops docs
     Programs to read?    loops examples list
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
@@ -56,7 +58,7 @@ def loops() -> None:
     """
 
 
-for command in (quickstart, examples, run, serve, runs, checkpoints, models, doctor, completion):
+for command in (quickstart, examples, run, serve, runs, checkpoints, models, docs, doctor, completion):
     loops.add_command(command)
 
 

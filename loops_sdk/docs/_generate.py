@@ -31,7 +31,8 @@ HERE = "loops_sdk/docs/reference"
 def generate(root: Path) -> dict[str, str]:
     """The text of every page, by the name of its file."""
     book = Book(root)
-    pages = {"index": book.index(), **{page: book.text(page) for page in PAGES}, "environment": book.environment()}
+    pages = {"index": book.index(), **{page: book.text(page) for page in PAGES}}
+    pages |= {"environment": book.environment(), "texts": book.texts()}
     if unused := sorted({*PAGES, *PLACED, *MADE, *ENVIRONMENT} - book.used):
         raise Unknown(Path(__file__), 1, f"rules that nothing used: {', '.join(unused)}")
     return {f"{page}.md": text for page, text in pages.items()}

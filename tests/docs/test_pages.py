@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from loops_sdk.docs import _environment, _generate, _items, _pages
+from loops_sdk.docs import _environment, _generate, _items, _pages, _texts
 from loops_sdk.docs._reading import DOORS
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +25,9 @@ PAGES = Path("loops_sdk", "docs", "reference")
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The sources the generator reads and the pages it writes, to be spoilt."""
-    for package in ("loops_sdk", "loops_sdk_sync"):
+    for package in ("loops_sdk", "loops_sdk_sync", _texts.CASES):
         for path in (ROOT / package).rglob("*"):
-            if path.suffix in (".py", ".md"):
+            if path.suffix in (".py", ".md", ".txt"):
                 copy = tmp_path / path.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
@@ -64,7 +64,7 @@ def test_every_link_leads_to_a_heading() -> None:
     known = pages(ROOT)
     links = {(name, link) for name, text in known.items() for link in re.findall(r"\]\(([^)]+)\)", text)}
     assert len(links) > 200
-    for name, link in links:
+    for name, link in links - {("texts.md", "../errors.md")}:
         page, _, anchor = link.partition("#")
         assert page in known, f"{name}: {link}"
         assert not anchor or anchor in slugs(known[page]), f"{name}: {link}"
@@ -347,6 +347,22 @@ def test_a_rule_that_nothing_used_is_refused(tree: Path, table: object, monkeypa
     status, said = generate(tree)
     assert status == 2
     assert "rules that nothing used: Nothing" in said
+
+
+# ------------------------------------------------------------------ the texts of errors
+
+
+def test_every_case_of_the_errors_is_shown() -> None:
+    page = pages(ROOT)["texts.md"]
+    cases = list((ROOT / _texts.CASES).glob("*.txt"))
+    assert page.count("\n### ") == len(cases) > 50
+
+
+def test_a_case_of_another_form_is_refused(tree: Path) -> None:
+    replace(tree / _texts.CASES / "no_key.txt", "topic: key", "topic: keys")
+    status, said = generate(tree)
+    assert status == 2
+    assert "no_key.txt:1: no case of a known form" in said
 
 
 # ------------------------------------------------------------------ the environment

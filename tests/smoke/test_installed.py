@@ -59,6 +59,12 @@ def test_the_command_is_there() -> None:
     assert "quickstart" in done.stdout
 
 
+def test_the_documentation_is_shown() -> None:
+    command = [Path(sys.executable).with_name("loops"), "docs", "tutorial"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("# Ten minutes")
+
+
 def test_the_base_model_is_there() -> None:
     weights = resources.files("loops_sdk.local.engine.tiny") / "weights"
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= {
