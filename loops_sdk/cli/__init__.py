@@ -19,6 +19,7 @@ from loops_sdk.cli.docs import docs
 from loops_sdk.cli.doctor import doctor
 from loops_sdk.cli.examples import examples
 from loops_sdk.cli.models import models
+from loops_sdk.cli.plot import plot
 from loops_sdk.cli.quickstart import quickstart
 from loops_sdk.cli.run import run
 from loops_sdk.cli.runs import runs
@@ -50,6 +51,7 @@ def loops() -> None:
     Programs to read?    loops examples list
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
+    How did it go?       loops plot RUN_ID
     What is running?     loops runs list
     What was saved?      loops checkpoints list --run-id RUN_ID
     Does it not work?    loops doctor
@@ -58,7 +60,7 @@ def loops() -> None:
     """
 
 
-for command in (quickstart, examples, run, serve, runs, checkpoints, models, docs, doctor, completion):
+for command in (quickstart, examples, run, serve, runs, plot, checkpoints, models, docs, doctor, completion):
     loops.add_command(command)
 
 

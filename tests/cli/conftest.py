@@ -179,7 +179,7 @@ async def plane() -> AsyncIterator[Plane]:
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A key in the environment and nothing else of ours; a clock of a known zone; pauses that suit a test."""
-    for name in ("LOOPS_BASE_URL", "LOOPS_TEAM", "S3_REGION", "BT_LOOPS_MAX_CONNECTIONS"):
+    for name in ("LOOPS_BASE_URL", "LOOPS_TEAM", "S3_REGION", "BT_LOOPS_MAX_CONNECTIONS", "LOOPS_METRICS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BASETEN_API_KEY", KEY)
     monkeypatch.setattr(caller, "Backoff", lambda: Backoff(first=0.01, cap=0.02))

@@ -183,6 +183,7 @@ async def test_every_training_client_writes_where_the_variable_says(
     service: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LOOPS_METRICS_DIR", str(tmp_path / "metrics"))
+    before = set(threading.enumerate())  # a client that another test left open may have one of its own
     async with ServiceClient(base_url=service.control) as client:
         training = await train(client)
         service.publish()
@@ -196,7 +197,7 @@ async def test_every_training_client_writes_where_the_variable_says(
         (2, 0.75, 0.5, 1.0),
     ]
     assert len(second) == 1
-    assert not [thread for thread in threading.enumerate() if "MetricsObserver" in thread.name]
+    assert not [one for one in set(threading.enumerate()) - before if "MetricsObserver" in one.name]
 
 
 async def test_so_does_a_client_of_servers_that_run_already(
@@ -221,6 +222,7 @@ async def test_samples_of_a_run_count_for_it(service: Any, tmp_path: Path) -> No
         await sampling.sample_async([1])
         service.serves = 0
         await judge.sample_async([1])
+        service.serves = 1
         await sampling.compute_logprobs_async([1])
         await (await training.optim_step_async(AdamParams()))
         await (await training.optim_step_async(AdamParams()))
