@@ -141,6 +141,18 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
         instrumentation.KeepAliveFailed("keep_alive", "http://t", "reset"),
         instrumentation.KeepAliveFailed("keep_alive", "http://t", "dns"),
     ),
+    instrumentation.Call: (
+        instrumentation.Call("sample", "http://t", "key", "op", "r", "m", "sam"),
+        instrumentation.Call("sample", "http://t"),
+    ),
+    instrumentation.SubmissionFailed: (
+        instrumentation.SubmissionFailed("forward", "key", "http://t", 1.5, "reset", "ConnectionFailed", "r"),
+        instrumentation.SubmissionFailed("forward", "key", "http://t", 1.5, "reset", "CancelledError"),
+    ),
+    instrumentation.SampleFailed: (
+        instrumentation.SampleFailed("sample", 1.5, "reset", "ConnectionFailed", 2, "r"),
+        instrumentation.SampleFailed("sample", 1.5, "reset", "ConnectionFailed"),
+    ),
     instrumentation.SampleFinished: (
         instrumentation.SampleFinished("sample", 1.5, 3, 4, 5, "r"),
         instrumentation.SampleFinished("sample", 1.5, 3),
