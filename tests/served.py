@@ -29,10 +29,11 @@ class Serving:
         self.process.wait()
 
     def end_runs(self) -> None:
-        """Gives back the processes of all runs; their checkpoints stay."""
-        for run in self._ask("GET", "runs")["runs"]:
-            if run["status"]["name"] != "INACTIVE":
-                self._ask("POST", f"runs/{run['id']}/deactivate")
+        """Gives back the processes of all runs, and of samplers of their own; their checkpoints stay."""
+        for kind in ("runs", "samplers"):
+            for one in self._ask("GET", kind)[kind]:
+                if one["status"]["name"] != "INACTIVE":
+                    self._ask("POST", f"{kind}/{one['id']}/deactivate")
 
     def _ask(self, method: str, what: str) -> Any:
         headers = {"Authorization": f"Bearer {self.api_key}"}
