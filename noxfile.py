@@ -46,6 +46,23 @@ def end_to_end(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def examples(session: nox.Session) -> None:
+    """The examples in small, each with its claim, and the pages in a real browser (Debian's `chromium`, or the one
+    named by LOOPS_CHROMIUM). LOOPS_SCREENSHOTS=DIR keeps what the browser showed. Arguments go to pytest.
+    """
+    install(session, "--editable", ".[local,dev,plot,examples]")
+    session.run("pytest", *(session.posargs or ("tests/examples", "tests/browser")))
+
+
+@nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """The pages as a site, in `.nox/site`, and every block of code on them run. Arguments go to pytest."""
+    install(session, "--editable", ".[local,dev,plot,examples,otel]", "mkdocs-material")
+    site = {"LOOPS_SITE": str(Path(session.cache_dir).absolute().parent / "site")}
+    session.run("pytest", "tests/documented", *session.posargs, env=site)
+
+
+@nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
     """ruff: rules and format."""
     install(session, "ruff")
@@ -56,7 +73,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(reuse_venv=True)
 def types(session: nox.Session) -> None:
     """mypy --strict and pyright over both packages and over tests/typing, where wrong calls must be refused."""
-    install(session, "--editable", ".[local,dev]")
+    install(session, "--editable", ".[local,dev,plot,examples]")
     session.run("mypy", "--strict")
     session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
 

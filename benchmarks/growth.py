@@ -62,7 +62,7 @@ async def _datum(setting: Setting) -> Figures:
             repeats = max(1, 100 * 1024 // size)
             started = time.process_time()
             for _ in range(repeats):
-                await (await client.forward_backward_async([Datum(tokens, {"target_tokens": tokens})]))
+                await (await client.forward_backward_async([Datum(tokens, {"target_tokens": tokens[::-1]})]))
             costs[size] = (time.process_time() - started) / repeats
     return _figures(costs)
 

@@ -51,7 +51,7 @@ def ours(setting: Setting) -> Figures:
 
     async def play() -> Figures:
         async with TrainingClient(setting.server, base_model=MODEL, api_key=_raw.KEY) as client:
-            data, params = [Datum(_TOKENS, {"target_tokens": _TOKENS})], AdamParams(learning_rate=1e-3)
+            data, params = [Datum(_TOKENS, {"target_tokens": _TOKENS[::-1]})], AdamParams(learning_rate=1e-3)
 
             async def step() -> None:
                 await (await client.forward_backward_async(data))
@@ -66,7 +66,7 @@ def facade(setting: Setting) -> Figures:
     from loops_sdk_sync import AdamParams, Datum, TrainingClient
 
     with TrainingClient(setting.server, base_model=MODEL, api_key=_raw.KEY) as client:
-        data, params = [Datum(_TOKENS, {"target_tokens": _TOKENS})], AdamParams(learning_rate=1e-3)
+        data, params = [Datum(_TOKENS, {"target_tokens": _TOKENS[::-1]})], AdamParams(learning_rate=1e-3)
 
         def step() -> None:
             client.forward_backward(data).result()

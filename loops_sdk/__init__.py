@@ -34,9 +34,11 @@ from loops_sdk.errors import (
     StatusError,
     UnknownRequestError,
     UnretrievedErrorWarning,
+    UnshiftedTargetsWarning,
     UnsupportedError,
     WeightsNotReadyError,
 )
+from loops_sdk.rendering import Renderer, Rollout, group_advantages
 from loops_sdk.types import (
     AdamParams,
     BasetenDeployment,
@@ -113,7 +115,9 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "RemoteOpError",
+    "Renderer",
     "RequestTimeoutError",
+    "Rollout",
     "Run",
     "SampleResult",
     "SampledSequence",
@@ -131,10 +135,12 @@ __all__ = [
     "TrainingClient",
     "UnknownRequestError",
     "UnretrievedErrorWarning",
+    "UnshiftedTargetsWarning",
     "UnsupportedError",
     "WandbConfig",
     "WeightsNotReadyError",
     "attach_reference_logprobs_async",
     "from_dict",
+    "group_advantages",
     "to_dict",
 ]

@@ -28,11 +28,14 @@ __all__ = [
     "StatusError",
     "UnknownRequestError",
     "UnretrievedErrorWarning",
+    "UnshiftedTargetsWarning",
     "UnsupportedError",
     "WeightsNotReadyError",
 ]
 
 
+#: What is said of a call to a client that was closed before.
+CLOSED = "the client is closed: its `with` block has ended, or it was told to close; make a new one"
 #: Characters of a message, and of a field where it is shown: servers may say and name things at any length.
 _MOST_TEXT, _MOST_FIELD = 8000, 1000
 
@@ -256,3 +259,10 @@ def _rebuild_remote(
 
 class UnretrievedErrorWarning(RuntimeWarning):
     """An operation failed and nobody ever asked its future for the result."""
+
+
+class UnshiftedTargetsWarning(UserWarning):
+    """The `target_tokens` of a datum are its input: each position learns to repeat what it reads, not what follows.
+
+    Who means that switches it off: ``warnings.simplefilter("ignore", UnshiftedTargetsWarning)``.
+    """

@@ -10,9 +10,10 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator
 from concurrent import futures
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 from loops_sdk import ForwardBackwardOutput, RequestTimeoutError
+from loops_sdk.instrumentation import RedactingFilter
 from loops_sdk_sync._portal import Portal
 
 A = TypeVar("A")
@@ -21,6 +22,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 logger = logging.getLogger("loops_sdk_sync")
+logger.addFilter(RedactingFilter())
 
 
 class CoreFuture(Protocol[T_co]):
@@ -56,6 +58,13 @@ class Future(Generic[T]):
 
     def __repr__(self) -> str:
         return repr(self._core).replace(type(self._core).__name__, "Future", 1)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            plain = f"{type(self).__name__!r} object has no attribute {name!r}"
+            way = f": it is the future of a result; ask for that first: future.result().{name}"
+            raise AttributeError(plain if name.startswith("_") else plain + way)
 
     @property
     def operation(self) -> str:

@@ -93,7 +93,7 @@ class Module:
 
     def __init__(self, path: Path, front_door: set[str], rules: Rules) -> None:
         self.path = path
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
         self.lines = source.splitlines(keepends=True)
         self.tree = ast.parse(source, str(path))
         self.rules = rules
@@ -396,7 +396,7 @@ def generate(root: Path) -> dict[str, str]:
 
 
 def _front_door(path: Path) -> set[str]:
-    for node in ast.parse(path.read_text(), str(path)).body:
+    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
     raise Unknown(path, 1, "no __all__")
@@ -405,7 +405,7 @@ def _front_door(path: Path) -> set[str]:
 def present(folder: Path) -> dict[str, str]:
     """The files that are there, by name; what Python itself leaves behind is not looked at."""
     paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {str(path.relative_to(folder)): path.read_text() for path in paths}
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths}
 
 
 def differences(wanted: dict[str, str], found: dict[str, str]) -> str:
@@ -427,7 +427,7 @@ def write(wanted: dict[str, str], folder: Path) -> None:
     for name in present(folder).keys() - wanted.keys():
         (folder / name).unlink()
     for name, text in wanted.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -46,8 +46,19 @@ class LocalStack(Proxy[loops_sdk.local.LocalStack]):
         return self._core.api_key
 
     @property
+    def page_url(self) -> str:
+        """Address of the page that shows, in a browser on this machine, what runs on the deployment; the key is in it.
+
+        Raises:
+            DeploymentFailedError: it is not running.
+        """
+        return self._core.page_url
+
+    @property
     def env(self) -> dict[str, str]:
-        """The two environment variables that point any client at this deployment."""
+        """The environment variables that point any client at this deployment: its address, its key, and the folder for
+        the curves of what is trained here.
+        """
         return self._core.env
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ def question(
     check_int("topk_prompt_logprobs", topk_prompt_logprobs, low=0)
     params = sampling_params if sampling_params is not None else SamplingParams()
     if not isinstance(params, SamplingParams):
-        raise InvalidInputError(f"sampling_params: expected SamplingParams, got {type(params).__name__}")
+        raise InvalidInputError(f"sampling_params: expected SamplingParams(...), got {type(params).__name__}")
     wanted = topk_prompt_logprobs if include_prompt_logprobs or topk_prompt_logprobs else None
     return Question(tokens, num_samples, params, wanted, topk_prompt_logprobs, _headers(affinity_key))
 
@@ -88,7 +88,7 @@ def _prompt(prompt: ModelInput | Sequence[int]) -> Any:
     try:
         text = _text_of(prompt) if isinstance(prompt, ModelInput) else EncodedTextChunk(prompt)
     except InvalidInputError as error:
-        raise InvalidInputError(f"prompt: {error.message}") from None
+        raise InvalidInputError(f"prompt: {error.message.removeprefix('tokens: ')}") from None
     if not text.length:
         raise InvalidInputError("prompt: expected at least one token, got none")
     return text.tokens

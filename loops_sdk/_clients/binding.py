@@ -47,6 +47,7 @@ class Binding:
     min_policy_version: int | None = None
     timeout: float = 600.0
     ready_timeout: float = 3600.0
+    run_id: str | None = None  #: of the training client that made it
 
     def __attrs_post_init__(self) -> None:
         check_text("base_model", self.base_model)

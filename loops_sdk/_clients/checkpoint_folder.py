@@ -4,8 +4,10 @@ no connection.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import attrs
 
@@ -17,6 +19,8 @@ from loops_sdk.types._checks import shown
 
 #: Says of which checkpoint the files around it are: adapters of one run differ in neither names nor sizes.
 RECORD = ".loops-checkpoint.json"
+#: Parts of a path that Windows does not write, or takes for a device or for a stream of another file.
+_RESERVED = re.compile(r'[<>:"|?*]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 
 
 def check_names(files: list[CheckpointFile]) -> None:
@@ -25,21 +29,27 @@ def check_names(files: list[CheckpointFile]) -> None:
     Raises:
         ProtocolError: the first such name is in the message.
     """
-    names = [_checked_name(file.relative_file_name) for file in files]
+    names = [_as_the_disk_has_it(_checked_name(file.relative_file_name)) for file in files]
     taken = {RECORD}
     for name in names:
         if not taken.isdisjoint((name, name + PART)):
             raise ProtocolError(f"the service named two files that both want to be called {name!r}")
         taken |= {name, name + PART}
-    folders = {str(parent) for name in names for parent in Path(name).parents}
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     if both := taken & folders:
         raise ProtocolError(f"the service named a file that is also a folder: {min(both)!r}")
+
+
+def _as_the_disk_has_it(name: str) -> str:
+    """What disks that do not tell capitals from small letters take two names for."""
+    return name.casefold() if sys.platform in ("win32", "darwin") else name
 
 
 def _checked_name(name: str) -> str:
     parts = name.split("/")
     steps_out = "\\" in name or PureWindowsPath(name).drive or not {"", ".", ".."}.isdisjoint(parts)
-    if steps_out or not name.isprintable():
+    reserved = sys.platform in ("win32",) and any(map(_RESERVED.search, parts))
+    if steps_out or reserved or not name.isprintable():
         raise ProtocolError(f"the service named a file {shown(name, 120)}, which is no path inside a folder: refused")
     return name
 

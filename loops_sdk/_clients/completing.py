@@ -20,6 +20,7 @@ from loops_sdk._wire.completions import MIN_POLICY_VERSION, sample_result
 from loops_sdk._wire.endpoints import COMPLETIONS
 from loops_sdk._wire.failures import is_not_ready
 from loops_sdk.errors import LoopsError, NotFoundError, ProtocolError, StatusError, WeightsNotReadyError
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types import SampleResult
 
 _ATTEMPTS = 6
@@ -32,21 +33,27 @@ class Completions:
         self._binding, self._models, self._caller = binding, models, caller
         self._url = COMPLETIONS.url(binding.deployment.base_url)
         self._floor = binding.min_policy_version
+        about = {"run_id": binding.run_id, "model": binding.base_model, "sampler_id": binding.sampler_id}
+        self._trails = caller.trails.of(**about)
 
-    async def answer(self, question: Question, deadline: float) -> SampleResult:
+    def begin(self, operation: str) -> Trail:
+        """The trail of a call that is made now."""
+        return self._trails.begin(operation, self._url)
+
+    async def answer(self, question: Question, deadline: float, trail: Trail) -> SampleResult:
         """One completion by `deadline`, on the clock of `time.monotonic`; a model that the sampler has replaced in the
         meantime is looked up once more.
         """
         try:
-            return await self._once(question, deadline)
+            return await self._once(question, deadline, trail)
         except NotFoundError:
             self._models.forget()
-            return await self._once(question, deadline)
+            return await self._once(question, deadline, trail)
 
-    async def _once(self, question: Question, deadline: float) -> SampleResult:
+    async def _once(self, question: Question, deadline: float, trail: Trail) -> SampleResult:
         request = question.to(await self._model(deadline))
         start = time.monotonic()
-        response = await self._send(request, question.headers, deadline)
+        response = await self._send(request, question.headers, deadline, trail)
         try:
             result = _result(response, question)
             self._check_version(result)
@@ -66,13 +73,15 @@ class Completions:
             model = await self._models.to_sample(None, deadline)
         return model
 
-    async def _send(self, request: CompletionBody, headers: dict[str, str], deadline: float) -> Response:
+    async def _send(self, request: CompletionBody, headers: dict[str, str], deadline: float, trail: Trail) -> Response:
         patience = Patience(total=deadline - time.monotonic(), attempts=_ATTEMPTS)
         if self._floor is not None:
             headers = {**headers, MIN_POLICY_VERSION: str(self._floor)}
         body = codec.encode(request)
         try:
-            return await self._caller.send(COMPLETIONS, self._url, patience=patience, body=body, headers=headers)
+            return await self._caller.send(
+                COMPLETIONS, self._url, patience=patience, body=body, headers=headers, trail=trail
+            )
         except StatusError as error:
             if not is_not_ready(error):
                 raise

@@ -12,7 +12,7 @@ from loops_sdk._clients.binding import Binding
 from loops_sdk._clients.completing import Completions
 from loops_sdk._clients.models import Models
 from loops_sdk._net.network import ApiKey, Network
-from loops_sdk.errors import ClientClosedError
+from loops_sdk.errors import CLOSED, ClientClosedError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -52,7 +52,7 @@ class Connection:
             ClientClosedError: it was closed.
         """
         if self._closed:
-            raise ClientClosedError("the client is closed")
+            raise ClientClosedError(CLOSED)
 
     @property
     def network(self) -> Network:

@@ -177,7 +177,8 @@ class ControlPlane:
         # Field by field, for others in the list may have names of which no address can be made.
         named = (one for one in listed if (one.run_id, one.checkpoint_id) == (wanted.run_id, wanted.name))
         if (checkpoint := next((one for one in named if one.target == target), None)) is None:
-            raise NotFoundError(f"there is no checkpoint {path}")
+            way = f"`loops checkpoints list --run-id {wanted.run_id}` shows those of its run"
+            raise NotFoundError(f"there is no checkpoint {path}; {way}")
         return checkpoint
 
     async def files(self, checkpoint_id: str, *, page_size: int = 1000, page_token: int = 0) -> CheckpointFilesResponse:

@@ -21,7 +21,7 @@ from loops_sdk._wire.bodies import ForwardBackwardBody
 from loops_sdk.errors import InvalidInputError, UnsupportedError
 from loops_sdk.types import CustomArrayLoss, CustomLoss, Datum, ForwardBackwardOutput, TensorData
 from loops_sdk.types._arrays import as_array
-from loops_sdk.types._checks import shown
+from loops_sdk.types._checks import as_number, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +169,7 @@ def _weights(name: str, gradient: object, scored: NDArray[np.bool_]) -> TensorDa
 
 
 def _finite_loss(value: object) -> float:
-    loss = _number("loss", value)
+    loss = as_number("loss_fn: loss", value)
     if not math.isfinite(loss):
         raise InvalidInputError(f"loss_fn: expected a finite loss, got {loss}")
     return loss
@@ -181,14 +181,4 @@ def _metrics(metrics: object) -> dict[str, float]:
     for name in metrics:
         if not isinstance(name, str):
             raise InvalidInputError(f"loss_fn: metrics: expected text as names, got {shown(name)}")
-    return {name: _number(f"metrics[{name!r}]", value) for name, value in metrics.items()}
-
-
-def _number(name: str, value: Any) -> float:
-    """A float of whatever stands for one number: also numpy's and torch's."""
-    try:
-        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-            raise TypeError
-        return float(value.detach() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise InvalidInputError(f"loss_fn: {name}: expected a number, got {shown(value)}") from None
+    return {name: as_number(f"loss_fn: metrics[{name!r}]", value) for name, value in metrics.items()}

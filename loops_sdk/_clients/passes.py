@@ -9,6 +9,7 @@ from loops_sdk._wire import codec
 from loops_sdk._wire.bodies import ForwardBackwardBody
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.types import Datum, LossFn
+from loops_sdk.types._checks import nearest
 
 _LOSSES: tuple[str, ...] = get_args(LossFn)
 
@@ -21,7 +22,9 @@ def pass_body(data: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, 
     """
     batch = batch_of(data)
     if loss_fn not in _LOSSES:
-        raise InvalidInputError(f"loss_fn: expected one of {', '.join(_LOSSES)}, got {loss_fn!r}")
+        raise InvalidInputError(
+            f"loss_fn: expected one of {', '.join(_LOSSES)}, got {loss_fn!r}{nearest(loss_fn, _LOSSES)}"
+        )
     if loss_fn_config is not None and not isinstance(loss_fn_config, Mapping):
         raise InvalidInputError(f"loss_fn_config: expected a dict or None, got {type(loss_fn_config).__name__}")
     config = None if loss_fn_config is None else _plain("loss_fn_config", loss_fn_config)
@@ -30,8 +33,9 @@ def pass_body(data: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, 
 
 def batch_of(data: Sequence[Datum]) -> list[Datum]:
     """A list of one datum at least."""
-    if isinstance(data, Datum) or not isinstance(data, Sequence):
-        raise InvalidInputError(f"data: expected a list of Datum, got {type(data).__name__}")
+    if not isinstance(data, Sequence):
+        way = "; one of them is [datum]" if type(data) is Datum else ""
+        raise InvalidInputError(f"data: expected a list of Datum, got {type(data).__name__}{way}")
     if not data:
         raise InvalidInputError("data: expected at least one Datum, got an empty list")
     for index, datum in enumerate(data):

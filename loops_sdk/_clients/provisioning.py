@@ -21,8 +21,9 @@ from loops_sdk._clients.training import TrainingClient
 from loops_sdk._net.caller import Patience
 from loops_sdk._net.network import Network
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
-from loops_sdk.errors import DeploymentFailedError, InvalidInputError, LoopsError, ProtocolError
+from loops_sdk.errors import BadRequestError, DeploymentFailedError, InvalidInputError, LoopsError, ProtocolError
 from loops_sdk.types import Checkpoint, GetInfoResponse, Run
+from loops_sdk.types._checks import nearest
 
 #: Asking for a model's longest sequence, beside the wait for the trainer: not worth a delay.
 _BRIEFLY = Patience(total=3.0, attempts=2)
@@ -111,7 +112,11 @@ class Provisioning:
             reuse_from_run_id=self._reuse.run_id,
             reuse_from_session_id=self._reuse.session_of_run,
         )
-        run = await self._control.create_run(body, with_sampler=bool(options.with_sampler), timeout=options.timeout)
+        try:
+            run = await self._control.create_run(body, with_sampler=bool(options.with_sampler), timeout=options.timeout)
+        except BadRequestError as error:
+            error.message += await self._offered_instead(base_model)
+            raise
         async with self._longest(base_model, options.max_seq_len) as longest:
             await trainer_ready(run, self._control, options.ready_timeout)
             info = GetInfoResponse(base_model, rank, await longest)
@@ -165,6 +170,15 @@ class Provisioning:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def _offered_instead(self, base_model: str) -> str:
+        """What to say of a base model that is not on offer: the nearest that is, and how to see all."""
+        with contextlib.suppress(LoopsError):
+            offered = await self._control.capabilities(patience=_BRIEFLY)
+            names = [model.model_name for model in offered.supported_models]
+            if names and base_model not in names:
+                return f"; `loops models` lists what is on offer{nearest(base_model, names)}"
+        return ""
 
     async def _longest_of(self, base_model: str, given: int | None) -> int | None:
         if given is not None:

@@ -83,6 +83,7 @@ class Publishing:
             checkpoint_path=checkpoint_path,
             min_policy_version=min_policy_version,
             timeout=self.timeout,
+            run_id=self.run_id,
         )
 
 

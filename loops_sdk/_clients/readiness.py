@@ -304,5 +304,6 @@ async def weights_loaded(look: Callable[[], Awaitable[ModelCard | None]], versio
             return
     shown = "no adapter" if seen is None else f"version {seen.policy_version}"
     raise WeightsNotReadyError(
-        f"no sampler replica reported policy version {version} within {timeout:g} s; the last one showed {shown}"
+        f"no sampler replica reported policy version {version} within {timeout:.3g} s; the last one showed {shown}. "
+        f"Ask again later, or with a longer publish_timeout; `loops runs show` tells the state of the sampler"
     ) from trouble

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loops_sdk._clients.asking import Question, question
+from loops_sdk._clients.awaited import awaited_only
 from loops_sdk._clients.binding import Binding, check_deployment, trust_deployment
 from loops_sdk._clients.connection import Connection
 from loops_sdk._clients.models import base_of, live_of
@@ -19,7 +20,8 @@ from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk._net.network import ApiKey, Network
 from loops_sdk._wire.bodies import ModelList
 from loops_sdk.errors import LoopsError, ProtocolError
-from loops_sdk.instrumentation import SampleFinished
+from loops_sdk.instrumentation import SampleFailed, SampleFinished
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types import (
     BasetenDeployment,
     Deployment,
@@ -96,11 +98,11 @@ class SamplingClient:
         min_policy_version: int | None = None,
         timeout: float = 600.0,
         ready_timeout: float = 3600.0,
+        run_id: str | None = None,
     ) -> Self:
         """A client on connections that trust the deployment's hosts already and that others close."""
-        binding = Binding(
-            base_model, deployment, sampler_id, session_id, checkpoint_path, min_policy_version, timeout, ready_timeout
-        )
+        ids = sampler_id, session_id, checkpoint_path, min_policy_version
+        binding = Binding(base_model, deployment, *ids, timeout, ready_timeout, run_id)
         return cls._over(Connection(binding, network))
 
     @classmethod
@@ -180,17 +182,11 @@ class SamplingClient:
             WeightsNotReadyError: the sampler has only weights older than this client is pinned to.
             LoopsError: the sampler could not be reached or failed, after bounded attempts.
         """
-        start = time.monotonic()
         self._connection.require_open()
         asked = question(
             prompt, num_samples, sampling_params, include_prompt_logprobs, topk_prompt_logprobs, affinity_key
         )
-        result = await self._answer(asked, start + self._binding.timeout)
-        new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
-        took = time.monotonic() - start
-        told = SampleFinished("sample", took, new_tokens, result.policy_version, self._under_way)
-        self._connection.network.caller.emit(told)
-        return result
+        return await self._answered("sample", asked)
 
     async def compute_logprobs_async(self, prompt: ModelInput | Sequence[int]) -> list[float | None]:
         """The log-probability of each prompt token given those before it, in nats; entry 0 is `None`.
@@ -201,8 +197,9 @@ class SamplingClient:
         Raises:
             InvalidInputError, BadRequestError, WeightsNotReadyError, LoopsError: as `sample_async`.
         """
-        params = SamplingParams(max_tokens=1, temperature=0.0)
-        result = await self.sample_async(prompt, 1, params, include_prompt_logprobs=True)
+        self._connection.require_open()
+        asked = question(prompt, 1, SamplingParams(max_tokens=1, temperature=0.0), True, 0, None)
+        result = await self._answered("compute_logprobs", asked)
         if result.prompt_logprobs is None:
             raise ProtocolError("unexpected completion: no prompt_logprobs, which were asked for", operation="sample")
         return result.prompt_logprobs
@@ -298,10 +295,24 @@ class SamplingClient:
 
     # ------------------------------------------------------------------ how
 
-    async def _answer(self, asked: Question, deadline: float) -> SampleResult:
+    async def _answered(self, operation: str, asked: Question) -> SampleResult:
+        start = time.monotonic()
+        trail = self._connection.completions.begin(operation)
+        try:
+            result = await self._answer(asked, start + self._binding.timeout, trail)
+        except BaseException as error:
+            told = (time.monotonic() - start, str(error), type(error).__name__, self._under_way, trail.run_id)
+            trail.emit(SampleFailed(operation, *told))
+            raise
+        new_tokens = sum(len(sequence.tokens) for sequence in result.sequences)
+        took = time.monotonic() - start
+        trail.emit(SampleFinished(operation, took, new_tokens, result.policy_version, self._under_way, trail.run_id))
+        return result
+
+    async def _answer(self, asked: Question, deadline: float, trail: Trail) -> SampleResult:
         self._under_way += 1
         try:
-            return await self._connection.completions.answer(asked, deadline)
+            return await self._connection.completions.answer(asked, deadline, trail)
         finally:
             self._under_way -= 1
 
@@ -313,3 +324,6 @@ class SamplingClient:
         except LoopsError as error:
             error.add_context(session_id=self.session_id)
             raise
+
+
+awaited_only(SamplingClient)

@@ -18,6 +18,7 @@ from weakref import WeakSet
 from loops_sdk._clients.adapters import beyond_creation, init_body
 from loops_sdk._clients.archives import archive_url
 from loops_sdk._clients.attaching import Attaching
+from loops_sdk._clients.awaited import awaited_only
 from loops_sdk._clients.downloads import download_checkpoint
 from loops_sdk._clients.options import Reuse, SamplerOptions, TrainerOptions, check_model
 from loops_sdk._clients.provisioning import Provisioning
@@ -25,9 +26,10 @@ from loops_sdk._clients.publishing import sampler_weights
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.training import TrainingClient, check_weights
 from loops_sdk._net.futures import OperationFuture
-from loops_sdk._net.network import Network
-from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, UnsupportedError
-from loops_sdk.instrumentation import Observer
+from loops_sdk._net.network import ApiKey, Network
+from loops_sdk.errors import CLOSED, ClientClosedError, InvalidInputError, LoopsError, UnsupportedError
+from loops_sdk.instrumentation import MetricsObserver, Observer
+from loops_sdk.instrumentation.metrics import folder_of_environment
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
 from loops_sdk.types import (
     Checkpoint,
@@ -58,6 +60,9 @@ class ServiceClient:
 
     ``async with ServiceClient() as service:`` opens the session; without it the first call does. Construction does no
     I/O. Everything made by this client shares its connections and ends with it. Use it in one event loop.
+
+    Where ``LOOPS_METRICS_DIR`` names a folder, every training client of this one writes its curves there, a file per
+    run (`loops_sdk.instrumentation.MetricsObserver`).
 
     Args:
         training_project_id: the project the session is filed under; default: the key's own.
@@ -94,7 +99,7 @@ class ServiceClient:
         if team is not None:
             check_text("team", team)
         reuse = Reuse.of(reuse_from_session_id, reuse_from_run_id)
-        network = Network(api_key, observers)
+        network = self._observed(api_key, observers)
         way = Provisioning(
             base_url or os.environ.get(_BASE_URL) or DEFAULT_BASE_URL,
             network,
@@ -130,9 +135,15 @@ class ServiceClient:
             InvalidInputError: an argument is not of its form.
         """
         self = cls.__new__(cls)
-        network = Network(os.environ.get(_API_KEY, "") if api_key is None else api_key, observers)
+        network = self._observed(os.environ.get(_API_KEY, "") if api_key is None else api_key, observers)
         self._take(network, Attaching(network, trainer_url, sampler_url))
         return self
+
+    def _observed(self, api_key: ApiKey, observers: Sequence[Observer]) -> Network:
+        """Connections whose events also become rows in ``LOOPS_METRICS_DIR``, where that is set."""
+        folder = folder_of_environment()
+        self._metrics = None if folder is None else MetricsObserver(folder)
+        return Network(api_key, observers if self._metrics is None else (*observers, self._metrics))
 
     def _take(self, network: Network, way: Provisioning | Attaching) -> None:
         self._network = network
@@ -553,6 +564,8 @@ class ServiceClient:
             outcomes = await asyncio.gather(*(client.aclose() for client in clients), return_exceptions=True)
         finally:
             await self._network.aclose()
+            if self._metrics is not None:
+                await self._metrics.aclose()
         if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
             raise failed[0]
 
@@ -572,7 +585,7 @@ class ServiceClient:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise ClientClosedError("the client is closed")
+            raise ClientClosedError(CLOSED)
 
     async def _resume(self, path: str, load: _Load, options: TrainerOptions) -> TrainingClient:
         check_weights(path)
@@ -601,3 +614,6 @@ class ServiceClient:
             about = {"base_model": info.base_model, "lora_rank": info.lora_rank, "run_id": training.run_id}
             training._record(WandbObserver(options.wandb_config, **about))
         return training
+
+
+awaited_only(ServiceClient)

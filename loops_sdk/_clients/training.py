@@ -14,12 +14,13 @@ import attrs
 
 from loops_sdk._clients.adapters import confirm, init_body
 from loops_sdk._clients.archives import archive_url
+from loops_sdk._clients.awaited import awaited_only
 from loops_sdk._clients.binding import trust_deployment
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.custom_loss import CustomPass
 from loops_sdk._clients.measuring import Meter
 from loops_sdk._clients.pairing import PairedSampler
-from loops_sdk._clients.passes import numbers_in, pass_body, tokens_in
+from loops_sdk._clients.passes import numbers_in, pass_body
 from loops_sdk._clients.publishing import Publishing
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._clients.tokenizers import tokenizer_of
@@ -156,10 +157,11 @@ class TrainingClient:
         self._network = network
         self._info = info
         self._run_id = run_id
-        self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout)
+        about = {"run_id": run_id, "model": info.base_model}
+        self._channel = Channel(trainer_url, network.caller, network.poller, timeout=timeout, **about)
         self._publishing = Publishing(network, sampler, info.base_model, run_id, timeout, publish_timeout)
         self._state = TrainerState(info.lora_rank)
-        self._meter = Meter(network.caller.emit, run_id, self._state)
+        self._meter = Meter(network.caller.emit, run_id, self._state, draws_curves=network.draws_curves)
         self._stages: set[asyncio.Task[Any]] = set()
         self._on_close: Callable[[TrainingClient], None] | None = None
 
@@ -268,7 +270,7 @@ class TrainingClient:
             Exception: what the function raises, as it is; nothing was accumulated.
         """
         custom = CustomPass(data, loss_fn, autograd=autograd)
-        measured = self._meter.of_pass(endpoints.FORWARD_BACKWARD.name, tokens_in(custom.asked))
+        measured = self._meter.of_pass(endpoints.FORWARD_BACKWARD.name, custom.asked)
         with self._channel.turn() as turn:
             forward = await turn.submit(endpoints.FORWARD, custom.forward(), size=numbers_in(custom.asked))
             evaluated = await turn.run(custom.evaluate, await forward)
@@ -295,7 +297,8 @@ class TrainingClient:
             LoopsError: the trainer could not be reached, after bounded attempts.
         """
         if not isinstance(adam_params, AdamParams):
-            raise InvalidInputError(f"adam_params: expected AdamParams, got {type(adam_params).__name__}")
+            told = f"expected AdamParams, for example AdamParams(learning_rate=1e-4), got {type(adam_params).__name__}"
+            raise InvalidInputError(f"adam_params: {told}")
         measure, call = self._meter.of_step(), self._state.call()
 
         def stepped(response: OptimStepResponse) -> OptimStepResponse:
@@ -530,6 +533,29 @@ class TrainingClient:
         control = self._control_plane("get_checkpoint_archive_url")
         return await archive_url(control, checkpoint_id, page_size, page_token)
 
+    # ------------------------------------------------------------------ curves
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add numbers of your own to this client's curves, a reward for example. Nothing is sent to the service and
+        nothing is waited for: observers get a `MetricsLogged` event, and draw it beside the step's loss
+        (`loops_sdk.instrumentation.MetricsObserver`, Weights & Biases)::
+
+            training.log_metrics({"reward": mean(rewards)})
+            training.optim_step(AdamParams())
+
+        Args:
+            metrics: numbers by name; those of numpy and torch are taken, too. A number that is logged again for the
+                same step replaces the first. The names ``time``, ``step`` and ``policy_version`` are taken.
+            step: the optimizer step that they belong to, as a policy version: the number of steps, this one counted
+                in. Default: the step whose `optim_step` is called next.
+
+        Raises:
+            InvalidInputError: not numbers by name, or a name that is taken.
+            ClientClosedError: the client was closed.
+        """
+        self._channel.refuse_closed()
+        self._meter.log(metrics, step)
+
     # ------------------------------------------------------------------ what is known, and small reads
 
     async def get_tokenizer_async(self) -> PreTrainedTokenizerBase:
@@ -611,7 +637,7 @@ class TrainingClient:
         loss_fn_config: Mapping[str, Any] | None,
     ) -> ForwardBackwardFuture:
         body = pass_body(data, loss_fn, loss_fn_config)
-        measured = self._meter.of_pass(endpoint.name, tokens_in(body.data))
+        measured = self._meter.of_pass(endpoint.name, body.data, loss_fn)
         return await self._channel.submit(endpoint, body, size=numbers_in(body.data), on_result=measured)
 
     async def _save(
@@ -658,6 +684,9 @@ class TrainingClient:
     def _own(self, stage: asyncio.Task[Any]) -> None:
         self._stages.add(stage)
         stage.add_done_callback(self._stages.discard)
+
+
+awaited_only(TrainingClient)
 
 
 def check_weights(path: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import attrs
@@ -18,7 +18,8 @@ from loops_sdk._wire.failures import error_from_response
 from loops_sdk._wire.forms import Body
 from loops_sdk._wire.retrying import Backoff, Budget, Wait, decide
 from loops_sdk.errors import ConnectionFailedError, LoopsError
-from loops_sdk.instrumentation import Emit, RequestRetried
+from loops_sdk.instrumentation import Emit, Observer, RequestRetried
+from loops_sdk.instrumentation.trails import Trail, Trails
 
 T = TypeVar("T")
 
@@ -45,11 +46,20 @@ READS = Patience(total=60.0, each=30.0)
 
 
 class Caller:
-    """Sends requests of the protocol table and repeats those that may be repeated."""
+    """Sends requests of the protocol table and repeats those that may be repeated.
 
-    def __init__(self, transport: Transport, emit: Emit) -> None:
+    Args:
+        emit: what events are given to.
+        observers: those among them that may want to follow calls.
+
+    Attributes:
+        trails: begins the trail of a call.
+    """
+
+    def __init__(self, transport: Transport, emit: Emit, observers: Sequence[Observer] = ()) -> None:
         self.transport = transport
         self.emit = emit
+        self.trails = Trails(lambda event: self.emit(event), observers)  # whoever is told by then
         self._backoff = Backoff()
 
     async def call(
@@ -85,8 +95,9 @@ class Caller:
         body: bytes | Body | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
+        trail: Trail | None = None,
     ) -> Response:
-        """The first answer with a status of 200 to 299.
+        """The first answer with a status of 200 to 299. The request belongs to the call of `trail`, if it has one.
 
         What is not repeatable is sent again only when no connection could be made, because then nothing was sent.
 
@@ -95,6 +106,8 @@ class Caller:
         """
         start = time.monotonic()
         attempt = 0
+        trail = trail or Trail(self.emit)
+        headers = trail.added(headers or {})
         while True:
             attempt += 1
             left = start + patience.total - time.monotonic()
@@ -107,7 +120,7 @@ class Caller:
                 error.add_context(operation=endpoint.name, url=url, attempts=attempt, elapsed=elapsed)
                 if wait is None:
                     raise
-                self.emit(RequestRetried(endpoint.name, url, attempt, wait, error.message))
+                trail.emit(RequestRetried(endpoint.name, url, attempt, wait, error.message, run_id=trail.run_id))
                 await self.transport.pause(wait)
 
     async def _once(

@@ -25,8 +25,16 @@ from loops_sdk._wire import codec, idempotency
 from loops_sdk._wire.bodies import Accepted
 from loops_sdk._wire.endpoints import HEALTH, Endpoint
 from loops_sdk._wire.forms import NOTHING, Body, Offer, encode_large
-from loops_sdk.errors import ClientClosedError, InvalidInputError, LoopsError, ProtocolError
-from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted
+from loops_sdk.errors import (
+    CLOSED,
+    ClientClosedError,
+    ConnectionFailedError,
+    InvalidInputError,
+    LoopsError,
+    ProtocolError,
+)
+from loops_sdk.instrumentation import KeepAliveFailed, OperationSubmitted, SubmissionFailed
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types._checks import shown
 
 if TYPE_CHECKING:
@@ -44,6 +52,11 @@ _LARGE = 32 * 1024
 _SHORTEST = 60.0
 #: One question that keeps the trainer alive.
 _BRIEFLY = Patience(total=10.0, attempts=1)
+#: What else may be the matter when no trainer answers.
+_GONE = (
+    ". If the run has ended, which `loops runs list --all` shows, create_training_client_from_state goes on from its "
+    "last checkpoint"
+)
 
 #: The channel whose turn is held while the code that looks is run by it.
 _held: ContextVar[Channel | None] = ContextVar("_held", default=None)
@@ -56,12 +69,26 @@ class _Submission(Generic[T]):
     size: int
     accepted: asyncio.Future[OperationFuture[T]]
     on_result: Callable[[T], T] | None
-    key: str = attrs.field(factory=idempotency.new_key)
+    url: str
+    key: str
+    trail: Trail
     called_at: float = attrs.field(factory=time.monotonic)
 
     def refuse(self, error: Exception) -> None:
+        self._failed(error)
         if not self.accepted.done():
             self.accepted.set_exception(error)
+
+    def withdrawn(self) -> bool:
+        """Whether nobody waits for it any more, which is then told."""
+        if gone := self.accepted.cancelled():
+            self._failed(asyncio.CancelledError("the call was withdrawn before it was sent"))
+        return gone
+
+    def _failed(self, error: BaseException) -> None:
+        took, kind = time.monotonic() - self.called_at, type(error).__name__
+        told = SubmissionFailed(self.endpoint.name, self.key, self.url, took, str(error), kind, self.trail.run_id)
+        self.trail.emit(told)
 
 
 class Turn:
@@ -88,7 +115,9 @@ class Turn:
         """To be awaited: the operation's future, once the trainer has accepted it; see `Channel.submit`."""
         self._channel.require_open()
         accepted: asyncio.Future[OperationFuture[T]] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(_Submission(endpoint, body, size, accepted, on_result))
+        url, key = endpoint.url(self._channel.url), idempotency.new_key()
+        trail = self._channel.trails.begin(endpoint.name, url, key)
+        self._waiting.put_nowait(_Submission(endpoint, body, size, accepted, on_result, url, key, trail))
         return accepted
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -117,13 +146,16 @@ class Channel:
 
     Args:
         timeout: seconds a submission may take with all its attempts, and an operation once its turn has come.
+        about: what events tell of every operation: run and base model.
 
     Attributes:
+        trails: begins the trail of an operation.
         keep_alive: asks an idle trainer for its health; started by the first call, or by who hands the channel out.
     """
 
-    def __init__(self, url: str, caller: Caller, poller: Poller, *, timeout: float) -> None:
+    def __init__(self, url: str, caller: Caller, poller: Poller, *, timeout: float, **about: str | None) -> None:
         self.url = url
+        self.trails = caller.trails.of(**about)
         self._caller = caller
         self._poller = poller
         self._patience = Patience(total=timeout, each=max(_SHORTEST, timeout / 4))
@@ -142,9 +174,13 @@ class Channel:
 
     def require_open(self) -> None:
         """Raise `ClientClosedError` after `aclose`, `LoopsError` in another event loop than that of the first use."""
-        if self._closed:
-            raise ClientClosedError("the client is closed")
+        self.refuse_closed()
         self._caller.transport.require_open()
+
+    def refuse_closed(self) -> None:
+        """Raise `ClientClosedError` after `aclose`; for what any thread may do."""
+        if self._closed:
+            raise ClientClosedError(CLOSED)
 
     def turn(self) -> Turn:
         """Take a place in the order for everything that is submitted until the turn is left.
@@ -193,7 +229,8 @@ class Channel:
             raise InvalidInputError(f"operation_id: expected what the trainer gave, got {shown(operation_id)}")
         record: Record[T] | None = self._source.records.get(operation_id)
         if record is None:
-            return self._accepted(endpoint, operation_id, key)
+            trail = self.trails.begin(endpoint.name, endpoint.url(self.url), key, operation_id=operation_id)
+            return self._accepted(endpoint, operation_id, key, trail)
         if record.operation != endpoint.name:
             raise InvalidInputError(f"operation: {operation_id} is the id of {record.operation}, got {endpoint.name}")
         return OperationFuture(record, self._watch)
@@ -242,14 +279,15 @@ class Channel:
         self._sender = None
 
     async def _deliver(self, submission: _Submission[Any]) -> None:
-        if submission.accepted.cancelled():
+        if submission.withdrawn():
             return
         self._sending = True
         try:
             future = await self._send(submission)
         except LoopsError as error:
-            name, url = submission.endpoint.name, submission.endpoint.url(self.url)
-            error.add_context(operation=name, url=url, idempotency_key=submission.key)
+            error.add_context(operation=submission.endpoint.name, url=submission.url, idempotency_key=submission.key)
+            if isinstance(error, ConnectionFailedError) and error.code == "unreachable":
+                error.message += _GONE
             submission.refuse(error)
         except asyncio.CancelledError:
             submission.refuse(ClientClosedError("the client was closed while the operation was being sent"))
@@ -263,11 +301,12 @@ class Channel:
             self._sending = False
 
     async def _send(self, submission: _Submission[T]) -> OperationFuture[T]:
-        endpoint = submission.endpoint
-        url = endpoint.url(self.url)
+        endpoint, url, trail = submission.endpoint, submission.url, submission.trail
         body = await self._encoded(submission)
         headers = {idempotency.HEADER: submission.key}
-        answer = await self._caller.send(endpoint, url, patience=self._patience, body=body, headers=headers)
+        answer = await self._caller.send(
+            endpoint, url, patience=self._patience, body=body, headers=headers, trail=trail
+        )
         self._offer = Offer.of(answer.headers)
         self._source.headers = self._offer.accepting
         try:
@@ -276,8 +315,8 @@ class Channel:
             error.add_context(elapsed=time.monotonic() - submission.called_at, **answer.context())
             raise
         elapsed = time.monotonic() - submission.called_at
-        self._caller.emit(OperationSubmitted(endpoint.name, operation_id, submission.key, url, elapsed))
-        return self._accepted(endpoint, operation_id, submission.key, submission.on_result)
+        trail.emit(OperationSubmitted(endpoint.name, operation_id, submission.key, url, elapsed, trail.run_id))
+        return self._accepted(endpoint, operation_id, submission.key, trail, submission.on_result)
 
     async def _encoded(self, submission: _Submission[T]) -> bytes | Body:
         if submission.size <= _LARGE:
@@ -293,11 +332,16 @@ class Channel:
         return operation_id
 
     def _accepted(
-        self, endpoint: Endpoint[T], operation_id: str, key: str, on_result: Callable[[T], T] | None = None
+        self,
+        endpoint: Endpoint[T],
+        operation_id: str,
+        key: str,
+        trail: Trail,
+        on_result: Callable[[T], T] | None = None,
     ) -> OperationFuture[T]:
         """The future of an operation that the trainer has accepted, whose result is asked for from now on."""
         decode = partial(codec.structure, kind=endpoint.reply)
-        record = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode, on_result)
+        record = Record(endpoint.name, operation_id, key, endpoint.url(self.url), decode, trail, on_result)
         self._watch(record)
         return OperationFuture(record, self._watch)
 

@@ -9,9 +9,10 @@ import asyncio
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from loops_sdk.errors import ClientClosedError, LoopsError, RequestTimeoutError, UnretrievedErrorWarning
+from loops_sdk.instrumentation.trails import Trail
 from loops_sdk.types._checks import check_number
 
 A = TypeVar("A")
@@ -25,6 +26,7 @@ class Record(Generic[T]):
 
     Args:
         decode: makes the result of plain data; may be called in a thread.
+        trail: of the call, which its polls belong to.
         on_result: hears of the result before anybody who awaits it, and returns what they get, or raises the
             `LoopsError` that they get instead.
     """
@@ -36,6 +38,7 @@ class Record(Generic[T]):
         idempotency_key: str,
         url: str,
         decode: Callable[[Any], T],
+        trail: Trail,
         on_result: Callable[[T], T] | None = None,
     ) -> None:
         self.operation = operation
@@ -43,6 +46,7 @@ class Record(Generic[T]):
         self.idempotency_key = idempotency_key
         self.url = url
         self.decode = decode
+        self.trail = trail
         self.on_result = on_result
         self.place: int | None = None
         self.accepted_at = time.monotonic()
@@ -106,6 +110,16 @@ def _copy(error: LoopsError) -> LoopsError:
     made: LoopsError = rebuild(*arguments)
     made.__cause__ = error.__cause__
     return made
+
+
+def _not_yet(future: object, name: str, way: str) -> AttributeError:
+    """The error of who asks a future for what only its result has."""
+    kind = type(future).__name__
+    plain = f"{kind!r} object has no attribute {name!r}"
+    return AttributeError(plain if name.startswith("_") else f"{plain}: it is the future of a result; {way}")
+
+
+_AWAIT = "await it first: (await future).{name}"
 
 
 class OperationFuture(Generic[T]):
@@ -173,6 +187,11 @@ class OperationFuture(Generic[T]):
         state = "waiting" if not self.done() else "done" if record.error is None else type(record.error).__name__
         return f"<OperationFuture {record.operation} {record.operation_id} {state}>"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise _not_yet(self, name, _AWAIT.format(name=name))
+
 
 class ComposedFuture(Generic[T]):
     """An operation followed by a stage on the client, as one future.
@@ -238,6 +257,11 @@ class ComposedFuture(Generic[T]):
     def __repr__(self) -> str:
         state = "done" if self.done() else "waiting" if self._task else "not asked for"
         return f"<ComposedFuture {self.operation} {self.operation_id} {state}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise _not_yet(self, name, _AWAIT.format(name=name))
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

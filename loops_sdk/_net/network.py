@@ -11,6 +11,7 @@ from loops_sdk._net.poller import Poller
 from loops_sdk._net.transport import Transport
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.instrumentation import Observer, log_events, tell
+from loops_sdk.instrumentation.redacting import keep_out_of_logs
 
 #: A key, or a function that gives it; `None` takes it from the environment.
 ApiKey: TypeAlias = str | Callable[[], str] | None
@@ -30,13 +31,17 @@ class Network:
     Attributes:
         portable_key: what another process may be told of the key, which is never the key itself: the function that
             gives it, that none is sent, or where to look for one.
+        draws_curves: whether an observer wants numbers that have to be worked out.
     """
 
     def __init__(self, api_key: ApiKey = None, observers: Sequence[Observer] = ()) -> None:
         self.portable_key: ApiKey = api_key if callable(api_key) or api_key == "" else key_of_process
-        self.transport = Transport(api_key=_key(api_key), max_connections=_pool_size())
-        self.caller = Caller(self.transport, tell((log_events, *observers)))
-        self.poller = Poller(self.transport, self.caller.emit)
+        key = _key(api_key)
+        keep_out_of_logs(key)
+        self.transport = Transport(api_key=key, max_connections=_pool_size())
+        self.draws_curves = any(getattr(observer, "draws_curves", False) for observer in observers)
+        self.caller = Caller(self.transport, tell((log_events, *observers)), observers)
+        self.poller = Poller(self.transport)
 
     async def aclose(self) -> None:
         """Close the poller, then the connections."""
@@ -72,7 +77,8 @@ def _checked(key: object, how: str) -> str:
         raise InvalidInputError(f"api_key: expected a string, or a function that gives one; {how} {type(key).__name__}")
     if not key.isascii() or not key.isprintable() or key != key.strip():
         raise InvalidInputError(
-            "api_key: expected printable ASCII without spaces around it (the value is not shown here)"
+            "api_key: expected printable ASCII without spaces around it (the value is not shown here); was a line "
+            "break copied with it?"
         )
     return key
 

@@ -28,7 +28,7 @@ from loops_sdk.errors import (
     ServerShutdownError,
     UnknownRequestError,
 )
-from loops_sdk.instrumentation import Emit, OperationFinished, RequestRetried
+from loops_sdk.instrumentation import OperationFinished, RequestRetried
 
 T = TypeVar("T")
 
@@ -76,9 +76,8 @@ class Source:
 class Poller:
     """Asks for results until it is closed."""
 
-    def __init__(self, transport: Transport, emit: Emit) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._emit = emit
         self._sources: list[Source] = []
         self._polls: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -114,6 +113,7 @@ class Poller:
         for operation_id, record in source.records.items():
             source.drop(operation_id)
             record.fail(ClientClosedError("the client was closed before the result arrived"), final=False)
+            _tell(record)
         source.records.clear()
         await asyncio.gather(*polls, return_exceptions=True)
 
@@ -157,7 +157,7 @@ class Poller:
         url = RETRIEVE.url(source.url, operation_id=record.operation_id)
         try:
             response = await self._transport.request(
-                "GET", url, headers=source.headers, timeout=POLL_TIMEOUT, most=RETRIEVE.most
+                "GET", url, headers=record.trail.added(source.headers), timeout=POLL_TIMEOUT, most=RETRIEVE.most
             )
         except RequestTimeoutError:
             return Running(), None  # a poll that times out says nothing about the operation
@@ -193,9 +193,8 @@ class Poller:
             source.shutdowns = 0
             return
         wait = max(0.0, (source.polling.wake_at(now) or now) - now)
-        self._emit(
-            RequestRetried(f"retrieve {record.operation}", source.url, source.polling.failures, wait, error.message)
-        )
+        name, ids = f"retrieve {record.operation}", (record.operation_id, record.trail.run_id)
+        record.trail.emit(RequestRetried(name, source.url, source.polling.failures, wait, error.message, *ids))
 
     def _expired(self, source: Source, record: Record[Any]) -> None:
         cause = f"; the last trouble was: {source.trouble.message}" if source.trouble else ""
@@ -215,9 +214,15 @@ class Poller:
             record.succeed(value)
         else:
             record.fail(error, final=final)
-        elapsed = time.monotonic() - record.accepted_at
-        text = None if record.error is None else str(record.error)
-        self._emit(OperationFinished(record.operation, record.operation_id, elapsed, text))
+        _tell(record)
+
+
+def _tell(record: Record[Any]) -> None:
+    """What has become of an operation, to all who hear of its call."""
+    elapsed = time.monotonic() - record.accepted_at
+    error, kind = (None, None) if record.error is None else (str(record.error), type(record.error).__name__)
+    ids = record.operation, record.operation_id
+    record.trail.emit(OperationFinished(*ids, elapsed, error, kind, record.trail.run_id))
 
 
 def _understand(response: Response, decode: Callable[[Any], Any]) -> tuple[Retrieval, Any]:

@@ -24,6 +24,7 @@ from loops_sdk._net.gate import Gate, most_connections
 from loops_sdk._wire.failures import request_id
 from loops_sdk._wire.forms import Body
 from loops_sdk.errors import (
+    CLOSED,
     ClientClosedError,
     ConnectionFailedError,
     InvalidInputError,
@@ -227,7 +228,7 @@ class Transport:
             LoopsError: it was first used in another event loop.
         """
         if self._closed:
-            raise ClientClosedError("the client is closed")
+            raise ClientClosedError(CLOSED)
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             raise LoopsError(
@@ -341,8 +342,19 @@ _MEANING = {
 }
 
 
+#: What a cause means that few people know by its name.
+_KNOWN = {
+    "WRONG_VERSION_NUMBER": "it speaks http, not https",
+    "CERTIFICATE_VERIFY_FAILED": "SSL_CERT_FILE=FILE names the certificate of an authority of your own",
+}
+
+
 def _failed(code: str, url: str, cause: str) -> ConnectionFailedError:
-    return ConnectionFailedError(f"{_MEANING[code].format(place=origin(url))}: {cause}", code=code, url=url)
+    known = next((f"; {meaning}" for name, meaning in _KNOWN.items() if name in cause), "")
+    advice = "" if code == "reset" else "; `loops doctor` looks for the reason"
+    return ConnectionFailedError(
+        f"{_MEANING[code].format(place=origin(url))}: {cause}{known}{advice}", code=code, url=url
+    )
 
 
 def _sent(body: bytes | Body | None) -> bytes | AsyncIterator[memoryview] | None:

@@ -37,7 +37,7 @@ _CLASSES: Mapping[int, type[StatusError]] = {
 }
 
 _ADVICE: Mapping[int, str] = {
-    401: "check the API key: set BASETEN_API_KEY or pass api_key=",
+    401: "check the API key: set BASETEN_API_KEY or pass api_key=; `loops serve` prints that of its deployment",
     403: "this key may not do that: it needs the training-management permission",
 }
 
@@ -54,6 +54,8 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *,
     message, code = _said(body)
     kind = _CLASSES.get(status) or (ServerFailureError if status >= 500 else StatusError)
     text = message or f"the server answered {status} without saying why"
+    if text.startswith("<"):
+        text = f"the server answered {status} with a web page: is this the address of a Loops server?"
     if status in _ADVICE:
         text = f"{text} ({_ADVICE[status]})"
     return kind(

@@ -6,13 +6,20 @@ Commands are thin: they read arguments, print, and choose exit codes. What they 
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Sequence
 
 import click
 
 from loops_sdk.cli.checkpoints import checkpoints
+from loops_sdk.cli.checkup.machine import ours
+from loops_sdk.cli.completion import completion
+from loops_sdk.cli.docs import docs
+from loops_sdk.cli.doctor import doctor
+from loops_sdk.cli.examples import examples
 from loops_sdk.cli.models import models
+from loops_sdk.cli.plot import plot
 from loops_sdk.cli.quickstart import quickstart
 from loops_sdk.cli.run import run
 from loops_sdk.cli.runs import runs
@@ -25,23 +32,35 @@ __all__ = ["main"]
 _INTERRUPTED = 130
 
 
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"loops-sdk {ours()}, Python {platform.python_version()}, {platform.platform(terse=True)}")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="loops-sdk", prog_name="loops")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions and exit."
+)
 def loops() -> None:
     """Train LoRA adapters of large language models, on the service or on this machine.
 
     \b
     New here?            loops quickstart
+    Something to read?   loops docs
+    Programs to read?    loops examples list
     Have a script?       loops run SCRIPT
     Want it to stay up?  loops serve
+    How did it go?       loops plot RUN_ID
     What is running?     loops runs list
     What was saved?      loops checkpoints list --run-id RUN_ID
+    Does it not work?    loops doctor
 
-    The last two ask the server that a script would: LOOPS_BASE_URL with the key in BASETEN_API_KEY.
+    Runs and checkpoints are those of the server that a script asks: LOOPS_BASE_URL with the key in BASETEN_API_KEY.
     """
 
 
-for command in (quickstart, run, serve, runs, checkpoints, models):
+for command in (quickstart, examples, run, serve, runs, plot, checkpoints, models, docs, doctor, completion):
     loops.add_command(command)
 
 

@@ -16,6 +16,7 @@ from loops_sdk import to_dict
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.downloads import Progress as Hears
 from loops_sdk._clients.downloads import download_checkpoint, id_of, list_files
+from loops_sdk.cli.completion import run_ids
 from loops_sdk.cli.connection import ask, bt_address, checkpoint_name, connection_options
 from loops_sdk.cli.output import json_option, moment, moment_of_text, print_json, print_table, size
 from loops_sdk.types import Checkpoint, CheckpointFile
@@ -31,7 +32,7 @@ def checkpoints() -> None:
 
 
 @checkpoints.command("list", short_help="Checkpoints of a run, of a base model, or under an address.")
-@click.option("--run-id", help="Those of this run.")
+@click.option("--run-id", shell_complete=run_ids, help="Those of this run.")
 @click.option("--base-model", help="Those of your runs of this base model.")
 @click.option("--path", callback=bt_address, metavar="BT_URI", help="The one under this bt:// address.")
 @json_option

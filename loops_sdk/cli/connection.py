@@ -87,7 +87,7 @@ def ask(
     """
     network = _network()
     try:
-        with nullcontext() if retries_are_told else _without_retries():
+        with nullcontext() if retries_are_told else without_retries():
             return asyncio.run(_converse(base_url, network, conversation))
     except LoopsError as error:
         hint = _hint(error, unknown)
@@ -105,7 +105,8 @@ def _network() -> Network:
 
 
 @contextmanager
-def _without_retries() -> Iterator[None]:
+def without_retries() -> Iterator[None]:
+    """The log of the package without its warnings of retries."""
     log = logging.getLogger("loops_sdk")
     before = log.level
     log.setLevel(logging.ERROR)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from loops_sdk.local import LocalStack
@@ -18,6 +19,12 @@ from loops_sdk.local import LocalStack
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "loops/tiny"
+
+
+def _base_models(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The one that ships, and whatever lies in the current folder."""
+    shipped = [CompletionItem(DEFAULT_MODEL)] if DEFAULT_MODEL.startswith(begun) else []
+    return [*shipped, CompletionItem(begun, type="file")]
 
 
 def deployment_options(command: Command) -> Command:
@@ -28,6 +35,7 @@ def deployment_options(command: Command) -> Command:
                 "--base-model",
                 default=DEFAULT_MODEL,
                 show_default=True,
+                shell_complete=_base_models,
                 help="A model that ships with this package, a Hugging Face id, a local folder, or a .gguf file.",
             ),
             click.option(

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import click
 import orjson
 from rich.console import Console
 
-from loops_sdk import AdamParams, Datum, SamplingClient, SamplingParams, ServiceClient, TrainingClient
-from loops_sdk.cli.conversations import Message, learned_tokens, prompt_tokens, read, to_datum
+from loops_sdk import AdamParams, Datum, Renderer, SamplingClient, SamplingParams, ServiceClient, TrainingClient
 from loops_sdk.cli.deployment import deployment_options, started
 
 _DATA = "pebble_island"
 _BAR = 40
 _SHOWN = (7, 34, 61)
+
+Conversation = list[dict[str, str]]
 
 
 @attrs.frozen
@@ -86,11 +87,11 @@ class _Tour:
 
     async def take(self) -> dict[str, Any]:
         """Look, train, look again."""
-        self._tokenizer = await self._training.get_tokenizer_async()
+        self._renderer = Renderer(await self._training.get_tokenizer_async())
         train, held_out = _read("train"), _read("held_out")
         self._console.print(f"  {len(train)} questions to learn from, {len(held_out)} others held out\n")
         before = await self._look("before", held_out)
-        losses = await self._train([to_datum(self._tokenizer, messages) for messages in train])
+        losses = await self._train([self._renderer.datum(messages) for messages in train])
         after = await self._look("after", held_out)
         fell = 1 - after["loss"] / before["loss"]
         self._console.print(
@@ -103,9 +104,9 @@ class _Tour:
         }
         return {**looks, "train_losses": losses}
 
-    async def _look(self, when: str, held_out: list[list[Message]]) -> dict[str, Any]:
-        exam = [to_datum(self._tokenizer, messages) for messages in held_out]
-        loss = (await (await self._training.forward_async(exam))).loss / learned_tokens(exam)
+    async def _look(self, when: str, held_out: list[Conversation]) -> dict[str, Any]:
+        exam = [self._renderer.datum(messages) for messages in held_out]
+        loss = (await (await self._training.forward_async(exam))).loss / _targets(exam)
         sampler = await (await self._training.save_weights_and_get_sampling_client_async(when))
         answers = await asyncio.gather(*[self._answer(sampler, messages[:-1]) for messages in held_out])
         right = sum(answer == messages[-1]["content"] for answer, messages in zip(answers, held_out, strict=True))
@@ -117,10 +118,10 @@ class _Tour:
             self._console.print(f"  Q: {held_out[index][-2]['content']}\n  A: {answers[index]}", markup=False)
         return {"loss": loss, "right": right, "answers": [answers[index] for index in _SHOWN]}
 
-    async def _answer(self, sampler: SamplingClient, question: list[Message]) -> str:
-        prompt = prompt_tokens(self._tokenizer, question)
+    async def _answer(self, sampler: SamplingClient, question: Conversation) -> str:
+        prompt = self._renderer.prompt(question)
         result = await sampler.sample_async(prompt, sampling_params=SamplingParams(temperature=0.0, max_tokens=60))
-        return str(self._tokenizer.decode(result.sequences[0].tokens, skip_special_tokens=True)).strip()
+        return self._renderer.message(result.sequences[0].tokens)["content"]
 
     async def _train(self, data: list[Datum]) -> list[float]:
         """Each step is submitted while the one before it runs: the trainer never waits for us."""
@@ -140,16 +141,21 @@ class _Tour:
         return losses
 
     async def _report(self, number: int, passed: Any, stepped: Any, batch: list[Datum]) -> float:
-        loss: float = (await passed).loss / learned_tokens(batch)
+        loss: float = (await passed).loss / _targets(batch)
         await stepped
         bar = "█" * min(_BAR, round(loss * _BAR / 5))
         self._console.print(f"  step {number:>3}/{self._lesson.steps}  loss {loss:6.3f}  {bar}", markup=False)
         return loss
 
 
-def _read(part: str) -> list[list[Message]]:
-    with as_file(files("loops_sdk").joinpath("examples", "data", f"{_DATA}.{part}.jsonl")) as path:
-        return read(path)
+def _read(part: str) -> list[Conversation]:
+    text = files("loops_sdk").joinpath("examples", "data", f"{_DATA}.{part}.jsonl").read_text(encoding="utf-8")
+    return [orjson.loads(line)["messages"] for line in text.splitlines()]
+
+
+def _targets(data: list[Datum]) -> int:
+    """Number of tokens that are learned."""
+    return sum(int((datum.loss_fn_inputs["target_tokens"].data != -100).sum()) for datum in data)
 
 
 def _batches(data: list[Datum], lesson: Lesson) -> Iterator[list[Datum]]:

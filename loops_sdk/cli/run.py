@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from loops_sdk.cli.deployment import deployment_options, durable_option, started
+from loops_sdk.cli.signals import in_foreground, on_signal
 
 
 @click.command(
@@ -43,7 +44,8 @@ def run(
     """Run SCRIPT with ARGS against a deployment on this machine, then stop it.
 
     The script finds LOOPS_BASE_URL, BASETEN_API_KEY and LOOPS_BASE_MODEL (the name of the base model) in its
-    environment. Its exit code is passed on.
+    environment, and LOOPS_METRICS_DIR, where its curves go for `loops plot`: the folder `metrics` in --data-dir, unless
+    you set another. Its exit code is passed on.
     """
     if not module and not Path(script).is_file():
         raise click.BadParameter(f"there is no file {script!r}.", param_hint="SCRIPT")
@@ -58,39 +60,38 @@ async def _run(
 ) -> int:
     console = Console(stderr=True, highlight=False)
     async with started(console, base_model, data_dir, max_seq_len, durable=durable) as stack:
+        if console.is_terminal:
+            click.echo(f"watch it at {stack.page_url}", err=True)
         env = {**os.environ, **stack.env, "LOOPS_BASE_MODEL": base_model}
         if tinker:
             env |= {"TINKER_BASE_URL": stack.base_url, "TINKER_API_KEY": stack.api_key}
-        script = await asyncio.create_subprocess_exec(*command, env=env)
-        try:
-            _pass_on_signals(script)
-            code = await script.wait()
-        finally:
-            if script.returncode is None:
-                script.kill()
-                await script.wait()
+        return await run_script(command, env)
+
+
+async def run_script(command: list[str], env: dict[str, str]) -> int:
+    """Runs a script to its end, which gets Ctrl-C and SIGTERM in our place; gives its exit code as a shell would."""
+    script = await asyncio.create_subprocess_exec(*command, env=env)
+    try:
+        _pass_on_signals(script)
+        code = await script.wait()
+    finally:
+        if script.returncode is None:
+            script.kill()
+            await script.wait()
     return 128 - code if code < 0 else code
 
 
 def _pass_on_signals(script: asyncio.subprocess.Process) -> None:
     """From here on the script decides what Ctrl-C means; the deployment stops when the script has ended."""
-    loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
         # On a terminal Ctrl-C reaches the script by itself: a second one from us would interrupt its clean-up.
-        if not _in_foreground() and script.returncode is None:
+        if not in_foreground() and script.returncode is None:
             script.send_signal(signal.SIGINT)
 
     def terminate() -> None:
         if script.returncode is None:
             script.terminate()
 
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, terminate)
-
-
-def _in_foreground() -> bool:
-    try:
-        return os.tcgetpgrp(sys.__stdin__.fileno()) == os.getpgrp() if sys.__stdin__ else False
-    except (OSError, ValueError):
-        return False
+    on_signal(signal.SIGINT, interrupt)
+    on_signal(signal.SIGTERM, terminate)

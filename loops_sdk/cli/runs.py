@@ -14,6 +14,7 @@ from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.caller import Patience
 from loops_sdk._wire.endpoints import LIST_OPERATIONS
 from loops_sdk.cli.checkpoints import print_checkpoints, with_address
+from loops_sdk.cli.completion import run_ids
 from loops_sdk.cli.connection import ask, connection_options
 from loops_sdk.cli.output import json_option, moment, note, print_fields, print_json, print_table
 from loops_sdk.errors import LoopsError, NotFoundError, RequestTimeoutError
@@ -83,7 +84,7 @@ def _created(made: Run | Sampler) -> str:
 
 
 @runs.command(short_help="One run, its sampler and its checkpoints.")
-@click.argument("run_id")
+@click.argument("run_id", shell_complete=run_ids)
 @json_option
 @connection_options
 def show(base_url: str, run_id: str, as_json: bool) -> None:
@@ -150,7 +151,7 @@ def _fields(run: Run) -> list[tuple[str, object]]:
 
 
 @runs.command(short_help="Stop a run and its sampler; its checkpoints stay.")
-@click.argument("run_id")
+@click.argument("run_id", shell_complete=run_ids)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 @connection_options
 def deactivate(base_url: str, run_id: str, yes: bool) -> None:

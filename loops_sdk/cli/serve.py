@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from loops_sdk.cli.deployment import deployment_options, durable_option, started
+from loops_sdk.cli.signals import on_signal
 
 
 @click.command(short_help="A deployment on this machine until Ctrl-C.")
@@ -27,8 +28,8 @@ from loops_sdk.cli.deployment import deployment_options, durable_option, started
 def serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, **more: Any) -> None:
     """Serve a deployment on this machine until Ctrl-C.
 
-    Prints the two lines that point any script at it. Started again on the same --data-dir, it goes on with the runs
-    that it had, and its clients with it if --port says the same.
+    Prints the lines that point any script at it, and the address of a page that shows what runs on it. Started again on
+    the same --data-dir, it goes on with the runs that it had, and its clients with it if --port says the same.
     """
     asyncio.run(_serve(base_model, data_dir, max_seq_len, more))
 
@@ -36,14 +37,14 @@ def serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, **mor
 async def _serve(base_model: str, data_dir: Path | None, max_seq_len: int | None, more: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        on_signal(number, stop.set)
     async with started(console, base_model, data_dir, max_seq_len, **more) as stack:
         console.print(f"serving {base_model} at {stack.base_url}")
         console.print("point a script at it with\n")
         for name, value in stack.env.items():
             click.echo(f"export {name}={shlex.quote(value)}")
+        click.echo(f"\nwatch it, and sample from it, at {stack.page_url}")
         console.print("\nCtrl-C stops it")
         await stop.wait()
     console.print("stopped")

@@ -21,6 +21,9 @@ ENVIRONMENT = {
     "``Qwen/Qwen3-8B``.",
     "LOOPS_BASE_URL": "Address of the control plane for a `ServiceClient` that is given none. Default: "
     "``https://api.baseten.co``.",
+    "LOOPS_METRICS_DIR": "Folder in which every training client of a `ServiceClient` writes its curves, a row per step "
+    "in a file per run: see `loops_sdk.instrumentation.MetricsObserver`. ``loops run`` sets it for its script, ``loops "
+    "serve`` prints it. Default: nothing is written.",
     "LOOPS_REUSE_FROM_RUN_ID": "The run whose trainer and sampler a `ServiceClient` takes over where they still run, "
     "unless a keyword names a run or a session.",
     "LOOPS_REUSE_FROM_SESSION_ID": "The session whose trainers and samplers a `ServiceClient` takes over where they "
@@ -30,6 +33,8 @@ ENVIRONMENT = {
     "LOOPS_WARM_START_SAMPLER": "``true`` makes `ServiceClient.create_lora_training_client_async` provision the paired "
     "sampler together with the trainer, unless ``with_sampler`` says otherwise. Default: ``false``.",
     "S3_REGION": "Region of the bucket that checkpoints lie in, for addresses on S3's global endpoint.",
+    "SSL_CERT_FILE": "File with the certificates of the authorities that TLS trusts, in place of the machine's own, as "
+    "OpenSSL reads it; ``loops doctor`` says so.",
     "PYTHONPATH": "Handed on to the processes of `loops_sdk.local.LocalStack`, behind the place of this package. "
     "``loops_sdk_sync.tinker.install()`` puts a folder before it, by which child processes import the same.",
 }
@@ -46,7 +51,7 @@ def variables(sources: Sources) -> Iterator[tuple[str, tuple[Module, ast.AST]]]:
     """Every environment variable that the code reads, with a place where it does."""
     for package in ("loops_sdk", "loops_sdk_sync"):
         paths = sorted((sources.root / package).rglob("*.py"))
-        for path in (path for path in paths if _MENTION.search(path.read_text())):
+        for path in (path for path in paths if _MENTION.search(path.read_text(encoding="utf-8"))):
             module = Module(sources, path)
             for node, name in _reads(module):
                 yield from ((text, (module, node)) for text in _texts(module, name))

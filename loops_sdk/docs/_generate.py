@@ -1,4 +1,4 @@
-"""Writes the pages beside it from the docstrings of all public names: python loops_sdk/docs/_generate.py [--check]
+"""Writes the pages in reference/ from the docstrings of all public names: python loops_sdk/docs/_generate.py [--check]
 
 It copies the text of signatures and docstrings and sets links. A public name, member, parameter or field that nothing
 documents is an error with file and line, and so is a shape it does not know, a reference that leads nowhere, and a rule
@@ -25,25 +25,23 @@ else:  # a script, which imports neither package
     from _pages import COMMAND, PAGES, PLACED, Book
     from _reading import Unknown
 
-HERE = "loops_sdk/docs"
-#: The files of this program, which are no pages.
-PROGRAM = {"_environment.py", "_generate.py", "_items.py", "_pages.py", "_reading.py"}
+HERE = "loops_sdk/docs/reference"
 
 
 def generate(root: Path) -> dict[str, str]:
     """The text of every page, by the name of its file."""
     book = Book(root)
-    pages = {"index": book.index(), **{page: book.text(page) for page in PAGES}, "environment": book.environment()}
+    pages = {"index": book.index(), **{page: book.text(page) for page in PAGES}}
+    pages |= {"environment": book.environment(), "texts": book.texts()}
     if unused := sorted({*PAGES, *PLACED, *MADE, *ENVIRONMENT} - book.used):
         raise Unknown(Path(__file__), 1, f"rules that nothing used: {', '.join(unused)}")
     return {f"{page}.md": text for page, text in pages.items()}
 
 
 def present(folder: Path) -> dict[str, str]:
-    """The files that are there, by name, without this program and what Python itself leaves behind."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    files = {str(path.relative_to(folder)): path for path in paths}
-    return {name: path.read_text() for name, path in files.items() if name not in PROGRAM}
+    """The files that are there, by name."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def differences(wanted: dict[str, str], found: dict[str, str]) -> str:
@@ -65,8 +63,9 @@ def write(wanted: dict[str, str], folder: Path) -> None:
     for name in present(folder).keys() - wanted.keys():
         if name.endswith(".md"):
             (folder / name).unlink()
+    folder.mkdir(exist_ok=True)
     for name, text in wanted.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,10 +17,12 @@ if TYPE_CHECKING or __package__:
     from loops_sdk.docs._environment import ENVIRONMENT, GUESTS, variables
     from loops_sdk.docs._items import MADE, Item
     from loops_sdk.docs._reading import DOORS, Doc, Module, Named, Sources, spans
+    from loops_sdk.docs._texts import ABOUT, TITLE, texts
 else:  # part of a script, which imports neither package
     from _environment import ENVIRONMENT, GUESTS, variables
     from _items import MADE, Item
     from _reading import DOORS, Doc, Module, Named, Sources, spans
+    from _texts import ABOUT, TITLE, texts
 
 COMMAND = "python loops_sdk/docs/_generate.py"
 
@@ -44,6 +46,11 @@ PAGES = {
         "Values",
         "What goes into the calls and what comes back: frozen, compared by value, to and from plain dicts.",
         ("loops_sdk/types", "loops_sdk/_wire/codec.py"),
+    ),
+    "rendering": Page(
+        "Conversations and episodes",
+        "From chat messages and rollouts to what is trained on: tokens, targets and advantages in their places.",
+        ("loops_sdk/rendering",),
     ),
     "errors": Page("Errors", "What can go wrong, as one tree.", ("loops_sdk/errors.py",)),
     "instrumentation": Page(
@@ -256,13 +263,20 @@ class Book:
             yield f"| `{call}` | {f'`await {pair.name}(...)`' if pair else ''} | [`{told.name}`]({told.address}) |"
 
     def index(self) -> str:
-        pages = {**{page: (told.title, told.about) for page, told in PAGES.items()}, "environment": _ENVIRONMENT}
+        pages = {
+            **{page: (told.title, told.about) for page, told in PAGES.items()},
+            "environment": _ENVIRONMENT,
+            "texts": (TITLE, ABOUT),
+        }
         contents = "\n".join(f"- [{title}]({page}.md): {about}" for page, (title, about) in pages.items())
         names = "\n".join(
             f"- [`{item.door}.{item.title}`]({item.address}): {self.prose(item.doc.summary, item)}"
             for item in self.every()
         )
-        return _page("loops-sdk", [*self.opening("index"), "## Pages", contents, "## Names", names])
+        return _page("The interface", [*self.opening("index"), "## Pages", contents, "## Names", names])
+
+    def texts(self) -> str:
+        return _page(TITLE, texts(self.sources.root))
 
     def environment(self) -> str:
         read = dict(variables(self.sources))

@@ -70,7 +70,7 @@ class Module:
     def __init__(self, sources: Sources, path: Path) -> None:
         self.sources, self.path = sources, path
         self.place = path.relative_to(sources.root).as_posix()
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         self.lines = text.splitlines()
         self.tree = ast.parse(text, str(path))
 

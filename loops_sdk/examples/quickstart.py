@@ -1,7 +1,10 @@
 """The service's quickstart: one training step, a checkpoint for the sampler, a completion from it.
 
-On a laptop, without an account:   loops run loops_sdk/examples/quickstart.py
-On the service:                    BASETEN_API_KEY=... python loops_sdk/examples/quickstart.py
+    loops examples run quickstart              # on a laptop, without an account
+    loops examples run --service quickstart    # on the service, with BASETEN_API_KEY
+
+Look at how a prompt and its answer become a `Datum`: targets are the tokens shifted by one, and -100 keeps the prompt
+out of the loss. All other examples let `Renderer` do that.
 """
 
 import os

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -57,12 +58,20 @@ class Background:
         self._failed = False
         self._overflowed = False
         self._over: Future[None] = Future()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name=f"loops_sdk {name}", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     def put(self, event: Event) -> None:
         """Hand over an event, stamped with the wall-clock time. After `close` it has no effect."""
+        if self._forked():
+            if not self._failed:
+                _log.warning(
+                    "%s was made before os.fork() and records nothing here: make one in this process", self._name
+                )
+            self._failed = True
+            return
         with self._changed:
             full = len(self._waiting) >= self._size
             first, self._overflowed = full and not self._overflowed, self._overflowed or full
@@ -74,15 +83,23 @@ class Background:
 
     def close(self, timeout: float = _PATIENCE) -> None:
         """Wait until everything that was put is written and the sink is closed, `timeout` seconds at most."""
+        if self._forked():
+            return
         first = self._end()
         self._thread.join(timeout)
         self._after(first, timeout)
 
     async def aclose(self, timeout: float = _PATIENCE) -> None:
         """`close` for an event loop. No executor takes part: there is none left when the interpreter exits."""
+        if self._forked():
+            return
         first = self._end()
         await asyncio.wait([asyncio.wrap_future(self._over)], timeout=timeout)
         self._after(first, timeout)
+
+    def _forked(self) -> bool:
+        """In a child of `os.fork` there is no such thread: waiting for it, or for a lock that it held, is no use."""
+        return os.getpid() != self._process
 
     def _end(self) -> bool:
         with self._changed:

@@ -73,13 +73,23 @@ class _Lines:
 
     def write(self, event: Event, at: float) -> None:
         said = {"time": at, "event": type(event).__name__, **attrs.asdict(event)}
-        line = json.dumps(_plain(said), allow_nan=False).encode() + b"\n"
-        if self._file is None or self._file.write(line) != len(line):
-            raise OSError("the line was not written whole")
+        if self._file is not None:
+            append(self._file, said)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def append(file: IO[bytes], said: dict[str, Any]) -> None:
+    """Write an object as a line, in one piece, to a file without a buffer.
+
+    Raises:
+        OSError: the disk did not take all of it.
+    """
+    line = json.dumps(_plain(said), allow_nan=False).encode() + b"\n"
+    if file.write(line) != len(line):
+        raise OSError("the line was not written whole")
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ It decides how a server says no and how it ends. It knows HTTP, and nothing of t
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import logging
 import re
@@ -31,10 +32,12 @@ from loops_sdk.errors import (
 from loops_sdk.local.connections import Watch, http_log
 
 __all__ = [
+    "WATCHING",
     "ErrorForm",
     "Handler",
     "Server",
     "application",
+    "cannot_listen",
     "json_reply",
     "query",
     "read_body",
@@ -47,6 +50,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: How an error body looks: FastAPI's, OpenAI's, or the control plane's.
 ErrorForm = Literal["detail", "openai", "plain"]
 
+#: Below this path are the questions of who only watches: they are no use of a server and keep no run awake.
+WATCHING = "/local/v1/watching"
 BODY_LIMIT = 512 * 2**20
 #: Above this size a body is decoded in a thread, so that the event loop goes on.
 LARGE = 64 * 2**10
@@ -239,6 +244,13 @@ def _error_body(form: ErrorForm, status: int, message: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- start and stop
 
 
+def cannot_listen(host: str, port: int, error: OSError) -> DeploymentFailedError:
+    """What is said of an address that cannot be bound."""
+    taken = error.errno == errno.EADDRINUSE
+    cause = "another program listens there; choose another port, 0 takes any that is free" if taken else error
+    return DeploymentFailedError(f"cannot listen on {host}:{port} ({cause})")
+
+
 class Server:
     """An application on a port.
 
@@ -292,7 +304,7 @@ class Server:
             await self._site().start()
         except OSError as error:
             await self._runner.cleanup()
-            raise DeploymentFailedError(f"cannot listen on {self._host}:{self._wanted} ({error})") from error
+            raise cannot_listen(self._host, self._wanted, error) from error
         listening = self._runner.server
         assert listening is not None  # `setup` made it
         watch = self._watch.run(lambda: listening.connections)

@@ -96,6 +96,11 @@ def _require_integral(array: NDArray[Any], name: str) -> None:
 
 def token_array(value: Any, name: str) -> NDArray[np.int64]:
     """A one-dimensional int64 array of token ids, none of them negative."""
+    if isinstance(value, str):
+        raise InvalidInputError(
+            f"{name}: expected token ids, got text {shown(value)}; tokenizer.encode(text) gives them, with the "
+            f"tokenizer of the client's get_tokenizer"
+        )
     array: NDArray[Any] = as_array(value, "int64", name)
     if array.ndim != 1:
         raise InvalidInputError(f"{name}: expected a flat sequence of token ids, got shape {list(array.shape)}")

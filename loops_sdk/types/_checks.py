@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, SupportsFloat, SupportsIndex
 from urllib.parse import urlsplit
 
@@ -18,6 +18,14 @@ def shown(value: object, most: int = 60) -> str:
     """What was given, for a message: its `repr`, cut where it gets long."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def nearest(given: object, known: Iterable[str]) -> str:
+    """The name that was probably meant, as the end of a message; nothing when none comes close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(given.lower(), list(known), 1) if isinstance(given, str) and len(given) < 256 else []
+    return f"; did you mean {close[0]!r}?" if close and close[0] != given else ""
 
 
 def check_number(
@@ -44,6 +52,16 @@ def as_real(value: SupportsFloat) -> Any:
 def as_whole(value: SupportsIndex | None) -> Any:
     """The same for whole numbers."""
     return _plain(value)
+
+
+def as_number(name: str, value: Any) -> float:
+    """A float of whatever stands for one number: also numpy's and torch's."""
+    try:
+        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+            raise TypeError
+        return float(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InvalidInputError(f"{name}: expected a number, got {shown(value)}") from None
 
 
 def _plain(value: Any) -> Any:
@@ -82,9 +100,12 @@ def check_address(name: str, value: object) -> None:
     except ValueError:
         good = False
     if not good:
-        raise InvalidInputError(f"{name}: expected an http:// or https:// address, got {shown(value)}")
+        bare = isinstance(value, str) and value and "://" not in value
+        way = f"; did you mean http://{str(value)[:60]}?" if bare else ""
+        raise InvalidInputError(f"{name}: expected an http:// or https:// address, got {shown(value)}{way}")
     if "@" in urlsplit(str(value)).netloc:
-        raise InvalidInputError(f"{name}: expected an address without user and password (it is not shown here)")
+        hidden = "it is not shown here; a key is given as api_key"
+        raise InvalidInputError(f"{name}: expected an address without user and password ({hidden})")
 
 
 def number(**bounds: float) -> Validator:

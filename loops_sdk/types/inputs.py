@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from loops_sdk.errors import InvalidInputError
+from loops_sdk.errors import InvalidInputError, UnshiftedTargetsWarning
 from loops_sdk.types._arrays import DType, brief, same, token_array
 from loops_sdk.types._checks import check_text, shown, whole
 from loops_sdk.types._holding import FrozenDict, few
@@ -169,7 +170,7 @@ def _as_model_input(value: Any) -> ModelInput:
     try:
         return value if isinstance(value, ModelInput) else ModelInput.from_ints(value)
     except InvalidInputError as error:
-        raise InvalidInputError(f"model_input: {error.message}") from None
+        raise InvalidInputError(f"model_input: {error.message.removeprefix('tokens: ')}") from None
 
 
 def _as_loss_inputs(value: Any) -> dict[str, TensorData]:
@@ -193,11 +194,39 @@ def _check_lengths(datum: Datum, _attribute: object, value: dict[str, TensorData
     length = datum.model_input.length
     for name, tensor in value.items():
         if not tensor.shape:
-            raise InvalidInputError(f"loss_fn_inputs[{name!r}]: expected one value per position, got a single number")
+            value = tensor.data.item()
+            raise InvalidInputError(
+                f"loss_fn_inputs[{name!r}]: expected one value per position, got a single number; for the same one "
+                f"everywhere give [{value:g}] * {length}"
+            )
         if len(tensor) != length:
             raise InvalidInputError(
                 f"loss_fn_inputs[{name!r}]: has {len(tensor)} values, but model_input has {length} positions"
+                f"{_of_shifting(name, length - len(tensor))}"
             )
+    if "target_tokens" in value:
+        _check_shifted(datum.model_input, value["target_tokens"])
+
+
+def _of_shifting(name: str, missing: int) -> str:
+    if name != "target_tokens" or missing != 1:
+        return ""
+    return '; to learn each next token give Datum(tokens[:-1], {"target_tokens": tokens[1:]})'
+
+
+def _check_shifted(given: ModelInput, targets: TensorData) -> None:
+    """Warn of targets that are the input itself. They are legal, and hardly ever meant."""
+    if len(given.chunks) != 1 or isinstance(chunk := given.chunks[0], ImageChunk) or chunk.length < 2:
+        return
+    tokens = chunk.tokens
+    # What repeats one token looks the same however it is shifted.
+    if tokens[0] == targets.data.flat[0] and same(tokens, targets.data) and (tokens != tokens[0]).any():
+        warnings.warn(
+            "target_tokens are the input itself: every position learns to repeat the token that it has just read. "
+            'To learn each next token give Datum(tokens[:-1], {"target_tokens": tokens[1:]})',
+            UnshiftedTargetsWarning,
+            stacklevel=4,  # past the validator and the constructor
+        )
 
 
 @attrs.frozen
@@ -213,6 +242,8 @@ class Datum:
 
     Raises:
         InvalidInputError: a tensor whose first dimension is not the length of `model_input`, or a single number.
+
+    Targets that equal the input at every position are most likely not shifted: `UnshiftedTargetsWarning` says so.
     """
 
     model_input: ModelInput = attrs.field(converter=_as_model_input)

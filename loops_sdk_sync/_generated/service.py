@@ -26,6 +26,9 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
     Construction opens the session; ``with``, `close` or the end of the program closes it. Everything made by this
     client shares its connections and ends with it. Use it from any thread and event loop.
 
+    Where ``LOOPS_METRICS_DIR`` names a folder, every training client of this one writes its curves there, a file per
+    run (`loops_sdk.instrumentation.MetricsObserver`).
+
     Args:
         training_project_id: the project the session is filed under; default: the key's own.
         api_key: the key, or a function without arguments that gives it and is called once, at construction; default

@@ -747,6 +747,26 @@ class TrainingClient(Proxy[loops_sdk.TrainingClient]):
             page_token,
         )
 
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add numbers of your own to this client's curves, a reward for example. Nothing is sent to the service and
+        nothing is waited for: observers get a `MetricsLogged` event, and draw it beside the step's loss
+        (`loops_sdk.instrumentation.MetricsObserver`, Weights & Biases)::
+
+            training.log_metrics({"reward": mean(rewards)})
+            training.optim_step(AdamParams())
+
+        Args:
+            metrics: numbers by name; those of numpy and torch are taken, too. A number that is logged again for the
+                same step replaces the first. The names ``time``, ``step`` and ``policy_version`` are taken.
+            step: the optimizer step that they belong to, as a policy version: the number of steps, this one counted
+                in. Default: the step whose `optim_step` is called next.
+
+        Raises:
+            InvalidInputError: not numbers by name, or a name that is taken.
+            ClientClosedError: the client was closed.
+        """
+        self._core.log_metrics(metrics, step)
+
     def get_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the base model, loaded once per process.
 

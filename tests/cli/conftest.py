@@ -179,7 +179,7 @@ async def plane() -> AsyncIterator[Plane]:
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A key in the environment and nothing else of ours; a clock of a known zone; pauses that suit a test."""
-    for name in ("LOOPS_BASE_URL", "LOOPS_TEAM", "S3_REGION", "BT_LOOPS_MAX_CONNECTIONS"):
+    for name in ("LOOPS_BASE_URL", "LOOPS_TEAM", "S3_REGION", "BT_LOOPS_MAX_CONNECTIONS", "LOOPS_METRICS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BASETEN_API_KEY", KEY)
     monkeypatch.setattr(caller, "Backoff", lambda: Backoff(first=0.01, cap=0.02))
@@ -237,15 +237,18 @@ async def start(plane: Plane) -> AsyncIterator[Start]:
     started: list[asyncio.subprocess.Process] = []
     source = str(Path(loops_sdk.__file__).parents[1])
 
-    async def run(*args: str, **streams: int) -> asyncio.subprocess.Process:
-        env = {**os.environ, "LOOPS_BASE_URL": plane.url, "PYTHONPATH": source}
+    async def run(
+        *args: str, env: dict[str, str] | None = None, program: str | None = None, **streams: int
+    ) -> asyncio.subprocess.Process:
+        around = {**os.environ, "LOOPS_BASE_URL": plane.url, "PYTHONPATH": source, **(env or {})}
         usual = {
             "stdin": asyncio.subprocess.DEVNULL,
             "stdout": asyncio.subprocess.PIPE,
             "stderr": asyncio.subprocess.PIPE,
         }
-        command = (sys.executable, "-m", "loops_sdk", *args)
-        started.append(await asyncio.create_subprocess_exec(*command, env=env, **{**usual, **streams}))
+        what = ("-m", "loops_sdk") if program is None else ("-c", program)
+        command = (sys.executable, *what, *args)
+        started.append(await asyncio.create_subprocess_exec(*command, env=around, **{**usual, **streams}))
         return started[-1]
 
     yield run

@@ -269,7 +269,7 @@ async def service() -> AsyncIterator[Service]:
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in the environment, nothing else of ours, and pauses that suit a test."""
     ours = ("LOOPS_BASE_URL", "LOOPS_TEAM", "LOOPS_REUSE_FROM_SESSION_ID", "LOOPS_REUSE_FROM_RUN_ID", "S3_REGION")
-    for name in (*ours, "LOOPS_WARM_START_SAMPLER", "BT_LOOPS_MAX_CONNECTIONS"):
+    for name in (*ours, "LOOPS_METRICS_DIR", "LOOPS_WARM_START_SAMPLER", "BT_LOOPS_MAX_CONNECTIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BASETEN_API_KEY", KEY)
     monkeypatch.setattr(caller, "Backoff", lambda: Backoff(first=0.01, cap=0.05))

@@ -55,7 +55,10 @@ async def test_a_name_is_no_id_and_the_error_says_so(client: ServiceClient) -> N
     with pytest.raises(errors.NotFoundError, match=hint) as caught:
         await archive_url(client._way.control(""), "step-1")
     assert (caught.value.status, caught.value.operation) == (404, "checkpoint_files")
-    with pytest.raises(errors.NotFoundError, match=r"there is no checkpoint bt://loops:r1/weights/none$"):
+    with pytest.raises(
+        errors.NotFoundError,
+        match=r"there is no checkpoint bt://loops:r1/weights/none; ",
+    ):
         await archive_url(client._way.control(""), "bt://loops:r1/weights/none")
 
 

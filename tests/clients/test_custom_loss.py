@@ -522,7 +522,7 @@ async def test_whole_numbers_from_the_trainer_are_floats_to_the_function(
 
 IMAGE = ModelInput((EncodedTextChunk([1]), ImageChunk("aGk=", 2)))
 REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
-    "no list": ((PAIR[0], squares), {}, r"^data: expected a list of Datum, got Datum$"),
+    "no list": ((PAIR[0], squares), {}, r"^data: expected a list of Datum, got Datum; one of them is \[datum\]$"),
     "empty": (([], squares), {}, r"^data: expected at least one Datum, got an empty list$"),
     "other": (([3], squares), {}, r"^data\[0\]: expected Datum, got int$"),
     "no function": ((PAIR, "ppo"), {}, r"^loss_fn: expected a plain function of \(data, logprobs\), got 'ppo'$"),

@@ -155,7 +155,7 @@ async def test_cancelled_it_leaves_no_question_behind(sampling: Make, service: A
 
 IMAGE = ModelInput((EncodedTextChunk([1]), ImageChunk("aGk=", 1)))
 REFUSED: dict[str, tuple[Any, str]] = {
-    "no list": (Datum([1]), r"^data: expected a list of Datum, got Datum$"),
+    "no list": (Datum([1]), r"^data: expected a list of Datum, got Datum; one of them is \[datum\]$"),
     "empty": ([], r"^data: expected at least one Datum"),
     "not shifted": (
         [Datum([1, 2]), Datum([1, 2, 3], {"target_tokens": [2, 7, 4]})],

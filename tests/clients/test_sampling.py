@@ -77,10 +77,13 @@ async def test_prompts_in_all_forms(sampling: Make, service: Any, prompt: Any) -
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "text": ({"prompt": "Hello"}, r"^prompt: tokens: expected integers or floats, got str 'Hello'$"),
+    "text": (
+        {"prompt": "Hello"},
+        r"^prompt: expected token ids, got text 'Hello'; tokenizer\.encode",
+    ),
     "nothing": ({"prompt": []}, r"^prompt: expected at least one token, got none$"),
     "empty": ({"prompt": ModelInput.empty()}, r"^prompt: expected at least one token, got none$"),
-    "negative": ({"prompt": [1, -2]}, r"^prompt: tokens: token ids are >= 0, got -2$"),
+    "negative": ({"prompt": [1, -2]}, r"^prompt: token ids are >= 0, got -2$"),
     "image in between": (
         {"prompt": ModelInput((EncodedTextChunk([1]), ImageChunk("aGk=", 1), EncodedTextChunk([2])))},
         r"^prompt: chunks\[1\]: an image has no token ids$",
@@ -88,7 +91,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "image": ({"prompt": ModelInput((ImageChunk("aGk=", 1),))}, r"^prompt: chunks\[0\]: an image has no token ids$"),
     "num_samples": ({"num_samples": 0}, r"^num_samples: expected a value >= 1, got 0$"),
     "topk": ({"topk_prompt_logprobs": -1}, r"^topk_prompt_logprobs: expected a value >= 0, got -1$"),
-    "params": ({"sampling_params": {"seed": 1}}, r"^sampling_params: expected SamplingParams, got dict$"),
+    "params": ({"sampling_params": {"seed": 1}}, r"^sampling_params: expected SamplingParams\(...\), got dict$"),
     "affinity": ({"affinity_key": "a\r\nX-Evil: 1"}, r"^affinity_key: expected printable ASCII, got 'a"),
     "affinity kind": ({"affinity_key": 5}, r"^affinity_key: expected a non-empty string"),
 }

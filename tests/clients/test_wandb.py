@@ -288,4 +288,4 @@ def test_steps_that_are_long_over_are_forgotten(pretend: Callable[..., Run]) -> 
         observer(measured("optim_step", step, policy_version=step + 1))
     observer.close()
     assert [row["optimizer_step"] for row in run.rows] == list(range(1, 201))
-    assert len(observer._background._sink._steps) <= 64  # type: ignore[attr-defined]
+    assert len(observer._background._sink._steps._steps) <= 64  # type: ignore[attr-defined]

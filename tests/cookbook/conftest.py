@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,18 +61,6 @@ class Cookbook:
         assert (done.returncode != 0) == fails, f"{program.name} ended with {done.returncode}:\n{done.stdout[-6000:]}"
         return done.stdout
 
-    def end_runs(self) -> None:
-        """Gives back the processes of all runs; their checkpoints stay."""
-        for run in self._ask("GET", "runs")["runs"]:
-            if run["status"]["name"] != "INACTIVE":
-                self._ask("POST", f"runs/{run['id']}/deactivate")
-
-    def _ask(self, method: str, what: str) -> Any:
-        headers = {"Authorization": f"Bearer {self.serving.api_key}"}
-        request = urllib.request.Request(f"{self.serving.base_url}/v1/loops/{what}", headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-
 
 def rows(log_path: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (log_path / name).read_text().splitlines()]
@@ -105,4 +92,4 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cookbook]:
 def cookbook(deployment: Cookbook) -> Iterator[Cookbook]:
     """The deployment, for one test: its programs end without a word to the service, as most do."""
     yield deployment
-    deployment.end_runs()
+    deployment.serving.end_runs()

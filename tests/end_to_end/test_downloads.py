@@ -18,7 +18,8 @@ import attrs
 import pytest
 
 import loops_sdk_sync
-from loops_sdk import AdamParams, Datum, TrainingClient
+from loops_sdk import AdamParams, Datum, ServiceClient, TrainingClient
+from loops_sdk.local import LocalStack
 
 pytestmark = [
     # peft's advice for merging adapters of tied heads; nothing is merged here
@@ -60,6 +61,15 @@ def loops(deployment: Any) -> Any:
         return out
 
     return run
+
+
+async def test_a_file_is_sent_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The server sends each file once; it once tried again after the end, and logged a traceback per file."""
+    async with LocalStack() as stack, ServiceClient(base_url=stack.base_url, api_key=stack.api_key) as service:
+        training = await service.create_lora_training_client_async("loops/tiny", rank=4)
+        saved = await (await training.save_weights_for_sampler_async("first"))
+        await service.download_checkpoint_async(saved.path, tmp_path / "adapter")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_peft_loads_what_was_downloaded(

@@ -37,7 +37,7 @@ _OURS = re.compile(
             r"(sessions|runs|samplers|logs|cache|team\.json)",
             rf"sessions/{_ID}\.json",
             rf"samplers/{_ID}\.json",
-            rf"runs/{_ID}(/(run\.json|live\.json|saves|weights|sampler_weights))?",
+            rf"runs/{_ID}(/(run\.json|live\.json|history\.jsonl|saves|weights|sampler_weights))?",
             rf"runs/{_ID}/(weights|sampler_weights)/{_CHECKPOINT}",
             rf"runs/{_ID}/progress(/(journal\.sqlite(-wal|-shm|-journal)?|states))?",
             rf"runs/{_ID}/progress/states/\.?{_ID}(/(state|adapter_config|adapter_model)\.json)?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import resources
 
 import pytest
 from attacked import NAMES, Attacked, Name, Reply
@@ -12,6 +13,10 @@ from hostile_requests import GOOD, KEY, Request, requests
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from logged import Logged, everything_logged
+
+_WEB = resources.files("loops_sdk.local.control_plane.page") / "web"
+#: The page's own files, which are the same for everybody. A HEAD has none of it.
+PAGE = {b"", *(file.read_bytes() for file in _WEB.iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +42,24 @@ def said(name: Name, reply: Reply) -> str:
     return text
 
 
+def of_the_page(path: str) -> bool:
+    path = path.partition("?")[0]
+    return path == "/" or path.startswith("/page/")
+
+
 def judge(attacked: Attacked, name: Name, request: Request, reply: Reply) -> None:
     assert 200 <= reply.status < 500, "a server failed"
+    page = name == "control plane" and request.method in ("GET", "HEAD") and of_the_page(request.path)
     if not request.keyed:  # files have a signature of their own in their addresses, which nobody can guess
         signed = name == "control plane" and request.path.startswith("/files/")
-        assert reply.status in (400, 401, *((403, 404, 422) if signed else ())), "an answer without the key"
+        keyless = (403, 404, 422) if signed else (200, 404, 422) if page else ()
+        assert reply.status in (400, 401, *keyless), "an answer without the key"
     if reply.status >= 300 and reply.json and request.method != "HEAD":
         assert len(said(name, reply)) < 20_000
         assert KEY not in said(name, reply)
-    if not reply.json:  # what the parser of HTTP itself refuses does not reach the application
+    if page and reply.status == 200:
+        assert reply.body in PAGE
+    elif not reply.json:  # what the parser of HTTP itself refuses does not reach the application
         assert reply.status in (400, 413, 414, 431)
     assert attacked.strangers() == []
 

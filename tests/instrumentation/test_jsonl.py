@@ -196,3 +196,30 @@ async def test_closing_on_an_event_loop_is_bounded_and_lets_others_run(caplog: p
     assert [record.message for record in caplog.records] == [
         "the slow one did not finish within 0.01 s; it is left to itself"
     ]
+
+
+async def test_a_child_of_fork_is_told_once_that_nothing_is_recorded_and_waits_for_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Event] = []
+
+    class Kept:
+        def open(self) -> None: ...
+
+        def write(self, event: Event, at: float) -> None:
+            heard.append(event)
+
+        def close(self) -> None: ...
+
+    background = Background("the curves", Kept())
+    with monkeypatch.context() as in_the_child:
+        in_the_child.setattr("os.getpid", lambda: -1)
+        background.put(Event("forward"))
+        background.put(Event("forward"))
+        await background.aclose()
+        background.close()
+    assert [record.message for record in caplog.records] == [
+        "the curves was made before os.fork() and records nothing here: make one in this process"
+    ]
+    background.close()
+    assert heard == []

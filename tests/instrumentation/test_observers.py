@@ -11,6 +11,7 @@ import pytest
 from loops_sdk.instrumentation import (
     Event,
     KeepAliveFailed,
+    MetricsLogged,
     OperationFinished,
     OperationMeasured,
     OperationSubmitted,
@@ -25,6 +26,7 @@ EVENTS = [
     OperationMeasured("forward_backward", "r1", 3, 1.5, {"loss:sum": 2.5}, 3, 2.5, 64),
     OperationFinished("forward_backward", "op-1", 1.5),
     OperationFinished("optim_step", "op-2", 1.5, "RuntimeError: no gradient"),
+    MetricsLogged("log_metrics", "r1", 3, {"reward": 0.5}),
     KeepAliveFailed("keep_alive", "http://trainer", "no server answers"),
     RequestRetried("sample", "http://sampler", 1, 0.5, "reset"),
     SampleFinished("sample", 1.0, 8, 3),

@@ -61,6 +61,14 @@ GOOD: dict[str, dict[str, Any]] = {
         "stop_token_ids": [],
         "return_token_ids": True,
     },
+    "/local/v1/sample": {
+        "model": "double/model",
+        "prompt": [{"role": "user", "content": "ab"}],
+        "max_tokens": 2,
+        "temperature": 0.5,
+        "seed": 1,
+    },
+    "/local/v1/runs/run7/sample": {"model": "base", "prompt": "ab", "max_tokens": 2, "temperature": 0.5, "seed": 1},
     "/v1/loops/sessions": {"training_project_id": "p"},
     "/v1/loops/runs": {
         "session_id": "s",
@@ -90,6 +98,12 @@ PATHS = st.sampled_from(
         "/v1/teams/{}/loops/runs",
         "/v1/models/{}/deployments/{}",
         "/files/{}/save/{}",
+        "/page/{}",
+        "/local/v1/runs/{}",
+        "/local/v1/runs/{}/operations",
+        "/local/v1/runs/{}/metrics",
+        "/local/v1/runs/{}/checkpoints",
+        "/local/v1/runs/{}/sample",
         "/files/run7/save/name?expires={}&signature={}",
         "/{}",
         "/v1/models?{}={}",
@@ -105,12 +119,21 @@ QUERIES = [
     "/v1/teams",
     "/files/run7/save/name",
     "/status",
+    "/local/v1/watching/operations",
+    "/local/v1/runs",
+    "/local/v1/runs/run7",
+    "/local/v1/runs/run7/operations",
+    "/local/v1/runs/run7/metrics",
+    "/local/v1/runs/run7/checkpoints",
+    "/page/main.js",
 ]
 PARAMETERS = [
     *("run_id", "base_model", "checkpoint_path", "scope", "model", "use_case", "max_seq_len"),
     *("page_size", "page_token", "name", "expires", "signature"),
+    *("limit", "before", "offset", "source"),
 ]
-CONTROL_PLANE = ("/v1/loops", "/v1/teams", "/v1/models/", "/files")
+CONTROL_PLANE = ("/v1/loops", "/v1/teams", "/v1/models/", "/files", "/page", "/local/v1/runs")
+SAMPLER_PATHS = ("/v1", "/deployment", "/local/v1/sample")
 
 
 class Servers:
@@ -137,7 +160,7 @@ class Servers:
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
 
     def _url(self, path: str) -> str:
-        index = 2 if path.startswith(CONTROL_PLANE) else 1 if path.startswith(("/v1", "/deployment")) else 0
+        index = 2 if path.startswith(CONTROL_PLANE) else 1 if path.startswith(SAMPLER_PATHS) else 0
         return f"http://127.0.0.1:{self._servers[index].port}{path}"
 
     def ask(self, method: str, path: str, **options: Any) -> int:
@@ -202,7 +225,16 @@ relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[Healt
 
 
 @pytest.mark.parametrize(
-    "path", ["/forward", "/optim_step", "/save_state", "/init_trainer_server", "/v1/completions", "/v1/loops/sessions"]
+    "path",
+    [
+        "/forward",
+        "/optim_step",
+        "/save_state",
+        "/init_trainer_server",
+        "/v1/completions",
+        "/v1/loops/sessions",
+        "/local/v1/sample",
+    ],
 )
 def test_the_bodies_that_are_changed_are_good_ones(servers: Servers, path: str) -> None:
     assert servers.ask("POST", path, json=GOOD[path]) in (200, 202)

@@ -32,12 +32,15 @@ def applications(storage: Storage) -> list[web.Application]:
 
 
 FILE = re.compile("/files/[^/]+/[^/]+/.+")
+#: The page's own files, which hold nothing of the deployment (tests/local/test_page.py).
+PAGE = re.compile("/|/page/[^/]+")
 
 
 def routes(app: web.Application) -> list[tuple[str, str]]:
-    """All of them, each with a path that it matches."""
+    """All of them but those of the page's files, each with a path that it matches."""
     found = [(route.method, str(route.resource.canonical)) for route in app.router.routes() if route.resource]
-    return [(method, re.sub(r"{\w+}", "x", path)) for method, path in found]
+    paths = [(method, re.sub(r"{\w+}", "x", path)) for method, path in found]
+    return [(method, path) for method, path in paths if not (method in ("GET", "HEAD") and PAGE.fullmatch(path))]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class Line(RuleBasedStateMachine):
         transport = cast("Transport", self.network)
         self.caller = Caller(transport, lambda _event: None)
         self.caller._backoff = QUICK
-        self.poller = Poller(transport, lambda _event: None)
+        self.poller = Poller(transport)
         self.channel = Channel("http://trainer", self.caller, self.poller, timeout=1e4)
         self.channel._source.polling.backoff = QUICK
         self.calls: list[asyncio.Task[OperationFuture[OptimStepResponse]]] = []

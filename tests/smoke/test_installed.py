@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module, metadata, resources
@@ -46,15 +47,22 @@ def test_the_example_data_is_there() -> None:
 
 @wheel_only
 def test_the_pages_are_there_without_what_makes_them() -> None:
-    names = {path.name for path in (resources.files("loops_sdk") / "docs").iterdir()}
+    docs = resources.files("loops_sdk") / "docs"
+    names = {path.name for path in (docs / "reference").iterdir()}
     assert {"index.md", "service.md", "training.md", "sampling.md", "types.md", "errors.md", "sync.md"} <= names
-    assert [name for name in names if not name.endswith(".md")] == []
+    assert [path.name for path in docs.iterdir() if path.name.endswith(".py")] == []
 
 
 def test_the_command_is_there() -> None:
     command = Path(sys.executable).with_name("loops")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "quickstart" in done.stdout
+
+
+def test_the_documentation_is_shown() -> None:
+    command = [Path(sys.executable).with_name("loops"), "docs", "tutorial"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("# Ten minutes")
 
 
 def test_the_base_model_is_there() -> None:
@@ -64,13 +72,29 @@ def test_the_base_model_is_there() -> None:
     }
 
 
+def test_the_local_page_is_there() -> None:
+    web = resources.files("loops_sdk.local.control_plane.page") / "web"
+    index = web.joinpath("index.html").read_text()
+    assert 'src="/page/main.js"' in index
+    named = re.findall(r'from "\./([a-z]+\.js)"', "".join(one.read_text() for one in web.iterdir()))
+    assert {"main.js", "page.css", *named} <= {path.name for path in web.iterdir()}
+
+
 @wheel_only
 def test_the_documented_quickstart_runs() -> None:
-    command = Path(sys.executable).with_name("loops")
-    script = str(resources.files("loops_sdk") / "examples" / "quickstart.py")
-    done = subprocess.run([command, "run", script], capture_output=True, text=True, timeout=300, check=False)
+    command = [Path(sys.executable).with_name("loops"), "examples", "run", "quickstart"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "completion:" in done.stdout
+
+
+def test_examples_are_copied_out_of_the_package(tmp_path: Path) -> None:
+    loops = [Path(sys.executable).with_name("loops"), "examples"]
+    listed = subprocess.run([*loops, "list", "--json"], capture_output=True, text=True, timeout=60, check=True).stdout
+    for example in json.loads(listed):
+        into = tmp_path / example["name"]
+        subprocess.run([*loops, "copy", example["name"], into], capture_output=True, timeout=60, check=True)
+        assert list(into.rglob("*.py"))
 
 
 @wheel_only

@@ -28,7 +28,9 @@ def _train(stack: LocalStack) -> float:
 
 
 def test_in_a_script(stack: LocalStack) -> None:
-    assert stack.env == {"LOOPS_BASE_URL": stack.base_url, "BASETEN_API_KEY": stack.api_key}
+    assert stack.env.keys() == {"LOOPS_BASE_URL", "BASETEN_API_KEY", "LOOPS_METRICS_DIR"}
+    assert (stack.env["LOOPS_BASE_URL"], stack.env["BASETEN_API_KEY"]) == (stack.base_url, stack.api_key)
+    assert stack.page_url == f"{stack.base_url}/#key={stack.api_key}"
     assert _train(stack) == 1
 
 

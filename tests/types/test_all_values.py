@@ -117,12 +117,16 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
     types.User: (types.User("a@b"), types.User()),
     types.WandbConfig: (types.WandbConfig("p", "n"), types.WandbConfig("p")),
     instrumentation.Event: (instrumentation.Event("sample"), instrumentation.Event("forward")),
+    instrumentation.MetricsLogged: (
+        instrumentation.MetricsLogged("log_metrics", "r", 1, {"reward": 0.5}, 3),
+        instrumentation.MetricsLogged("log_metrics", None, 1, {}),
+    ),
     instrumentation.OperationFinished: (
         instrumentation.OperationFinished("forward", "op", 1.5, "it broke"),
         instrumentation.OperationFinished("forward", "op", 1.5),
     ),
     instrumentation.OperationMeasured: (
-        instrumentation.OperationMeasured("forward", "r", 1, 1.5, {"a": 1.0}, 2, 3.5, 4),
+        instrumentation.OperationMeasured("forward", "r", 1, 1.5, {"a": 1.0}, 2, 3.5, 4, 3, 0.25),
         instrumentation.OperationMeasured("forward", None, 1, 1.5, {}, None),
     ),
     instrumentation.OperationSubmitted: (
@@ -137,8 +141,20 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
         instrumentation.KeepAliveFailed("keep_alive", "http://t", "reset"),
         instrumentation.KeepAliveFailed("keep_alive", "http://t", "dns"),
     ),
+    instrumentation.Call: (
+        instrumentation.Call("sample", "http://t", "key", "op", "r", "m", "sam"),
+        instrumentation.Call("sample", "http://t"),
+    ),
+    instrumentation.SubmissionFailed: (
+        instrumentation.SubmissionFailed("forward", "key", "http://t", 1.5, "reset", "ConnectionFailed", "r"),
+        instrumentation.SubmissionFailed("forward", "key", "http://t", 1.5, "reset", "CancelledError"),
+    ),
+    instrumentation.SampleFailed: (
+        instrumentation.SampleFailed("sample", 1.5, "reset", "ConnectionFailed", 2, "r"),
+        instrumentation.SampleFailed("sample", 1.5, "reset", "ConnectionFailed"),
+    ),
     instrumentation.SampleFinished: (
-        instrumentation.SampleFinished("sample", 1.5, 3, 4, 5),
+        instrumentation.SampleFinished("sample", 1.5, 3, 4, 5, "r"),
         instrumentation.SampleFinished("sample", 1.5, 3),
     ),
 }
@@ -151,6 +167,7 @@ WITHOUT_HASH = {
     types.SampleResult,
     types.SampledSequence,
     types.ServerCapabilities,
+    instrumentation.MetricsLogged,
     instrumentation.OperationMeasured,
 }
 MANY = 100_000

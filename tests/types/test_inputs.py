@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import base64
 import pickle
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from loops_sdk import Datum, EncodedTextChunk, ImageChunk, InvalidInputError, ModelInput, TensorData
+from loops_sdk import (
+    Datum,
+    EncodedTextChunk,
+    ImageChunk,
+    InvalidInputError,
+    ModelInput,
+    TensorData,
+    UnshiftedTargetsWarning,
+)
 
 PIXEL = base64.b64encode(b"not really a picture").decode()
 
@@ -146,7 +156,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "format": (lambda: ImageChunk(PIXEL, 1, "gif"), r"^format: expected 'png' or 'jpeg', got 'gif'$"),
     "expected": (lambda: ImageChunk(PIXEL, 0), r"^expected_tokens: expected a value >= 1, got 0$"),
     "expected bool": (lambda: ImageChunk(PIXEL, True), r"^expected_tokens: expected a whole number, got True$"),
-    "input": (lambda: Datum("abc"), r"^model_input: tokens: expected integers or floats, got str 'abc'$"),
+    "input": (
+        lambda: Datum("abc"),
+        r"^model_input: expected token ids, got text 'abc'; tokenizer\.encode",
+    ),
     "inputs": (lambda: Datum([1], [[1]]), r"^loss_fn_inputs: expected a dict of tensors by name, got list$"),
     "name": (lambda: Datum([1], {1: [1]}), r"^loss_fn_inputs: name: expected a non-empty string .*, got 1$"),
     "length": (
@@ -155,7 +168,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "single number": (
         lambda: Datum([1], {"weights": 1.0}),
-        r"^loss_fn_inputs\['weights'\]: expected one value per position, got a single number$",
+        r"^loss_fn_inputs\['weights'\]: expected one value per position, got a single number; .* give \[1\] \* 1$",
     ),
     "length of torch": (
         lambda: Datum(torch.tensor([1, 2]), {"weights": torch.ones(3, requires_grad=True)}),
@@ -181,3 +194,39 @@ def test_what_is_wrong_is_named(name: str) -> None:
     make, message = WRONG[name]
     with pytest.raises(InvalidInputError, match=message):
         make()
+
+
+SHIFT = r"give Datum\(tokens\[:-1\], \{\"target_tokens\": tokens\[1:\]\}\)$"
+
+
+def test_targets_that_are_not_shifted_are_told_at_the_line_that_made_them() -> None:
+    tokens = [5, 6, 7]
+    with pytest.warns(UnshiftedTargetsWarning, match=SHIFT) as told:
+        datum = Datum(tokens, {"target_tokens": tokens})
+    assert [Path(one.filename) for one in told] == [Path(__file__)]
+    assert datum.loss_fn_inputs["target_tokens"].tolist() == tokens  # legal, and taken as it is
+
+
+@pytest.mark.parametrize(
+    ("tokens", "targets"),
+    [
+        ([5, 6, 7], [6, 7, 8]),
+        ([5, 6, 7], [5, 6, -100]),
+        ([5, 5, 5], [5, 5, 5]),
+        ([5], [5]),
+        ([], []),
+        (ModelInput((EncodedTextChunk([5, 6]), ImageChunk("aGk=", 1))), [5, 6, 7]),
+        ([5, 6], [[5, 6], [6, 7]]),
+    ],
+)
+def test_nothing_is_told_of_other_targets(tokens: Any, targets: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Datum(tokens, {"target_tokens": targets})
+
+
+def test_a_missing_shift_is_told_where_the_lengths_tell_it() -> None:
+    with pytest.raises(InvalidInputError, match=SHIFT):
+        Datum([5, 6, 7], {"target_tokens": [6, 7]})
+    with pytest.raises(InvalidInputError, match=r"has 1 values, but model_input has 3 positions$"):
+        Datum([5, 6, 7], {"target_tokens": [6]})

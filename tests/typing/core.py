@@ -44,7 +44,14 @@ from loops_sdk import (
     from_dict,
     to_dict,
 )
-from loops_sdk.instrumentation import Event, JsonlObserver, OperationFinished, OperationMeasured
+from loops_sdk.instrumentation import (
+    Event,
+    JsonlObserver,
+    MetricsObserver,
+    OperationFinished,
+    OperationMeasured,
+    read_metrics,
+)
 
 
 async def service() -> None:
@@ -79,7 +86,10 @@ def observe(event: Event) -> None:
 def record() -> ServiceClient:
     with JsonlObserver(Path("events.jsonl")) as observer:
         assert_type(observer, JsonlObserver)
-        return ServiceClient(observers=[observer, JsonlObserver("more.jsonl"), observe])
+        with MetricsObserver("metrics") as curves:
+            assert_type(curves, MetricsObserver)
+        assert_type(read_metrics(Path("metrics/r1.jsonl")), list[dict[str, float]])
+        return ServiceClient(observers=[observer, JsonlObserver("more.jsonl"), MetricsObserver(Path("m")), observe])
 
 
 async def training(client: TrainingClient) -> None:
@@ -100,6 +110,7 @@ async def training(client: TrainingClient) -> None:
     assert_type(await publishing.result_async(timeout=5), SamplingClient)
     assert_type(client.get_info(), GetInfoResponse)
     assert_type(client.last_policy_version, int | None)
+    client.log_metrics({"reward": 0.5, "samples": 8}, step=1)
 
 
 def dpo(data: list[Datum], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
@@ -175,6 +186,8 @@ async def wrong(service: ServiceClient, training: TrainingClient, sampling: Samp
     await service.create_lora_training_client_async("m", train_mlp="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await service.create_lora_training_client_async("m", wandb_config={"project": "p"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     WandbConfig()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MetricsObserver(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    training.log_metrics({"reward": "high"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     JsonlObserver(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await service.create_training_client_from_state_async("p", rank=8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await training.forward_backward_async(Datum([1]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -101,6 +101,7 @@ def training(client: TrainingClient, data: list[Datum], loss: CustomArrayLoss) -
     assert_type(client.get_checkpoint_archive_url("id", 10, 10), CheckpointFilesResponse)
     assert_type(client.get_tokenizer(), PreTrainedTokenizerBase)
     assert_type(client.get_info(), GetInfoResponse)
+    client.log_metrics({"reward": 0.5})
     assert_type(client.policy_version, int)
     assert_type(client.last_policy_version, int | None)
     client.health()
@@ -216,6 +217,7 @@ def wrong_training(client: TrainingClient, data: list[Datum], loss: CustomArrayL
     client.list_checkpoints("r")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.get_checkpoint_archive_url("id", "10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.get_tokenizer("m")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.log_metrics(reward=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.get_info().rank  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
     client.health(timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.run_id = "r"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

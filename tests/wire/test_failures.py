@@ -86,7 +86,11 @@ FORMS: dict[str, tuple[Any, str, str | None]] = {
     "nothing": (b"", "the server answered 418 without saying why", None),
     "nothing in it": ({}, "the server answered 418 without saying why", None),
     "null": ({"detail": None, "error": None}, "the server answered 418 without saying why", None),
-    "html": (b"<html><body>Bad Gateway</body></html>", "<html><body>Bad Gateway</body></html>", None),
+    "html": (
+        b"<html><body>Bad Gateway</body></html>",
+        "the server answered 418 with a web page: is this the address of a Loops server?",
+        None,
+    ),
     "not text": (b"\xff\xfe", "\ufffd\ufffd", None),
 }
 

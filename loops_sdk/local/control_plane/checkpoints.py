@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import attrs
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from loops_sdk._wire import endpoints
 from loops_sdk._wire.endpoints import Endpoint
@@ -115,7 +116,14 @@ class CheckpointRoutes:
         """One file, whole or a range of it, for whoever has its address."""
         run_id, save, name = (request.match_info[part] for part in ("run_id", "save", "name"))
         self._signer.check(run_id, save, name, query(request, "expires", "signature"))
-        return web.FileResponse(await asyncio.to_thread(self._storage.file, run_id, save, name))
+        return _File(await asyncio.to_thread(self._storage.file, run_id, save, name))
+
+
+class _File(web.FileResponse):
+    """A file that may be sent once more without harm: `Watch.count` sends it, and then aiohttp means to."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
 
 
 def _require_fit(saved: Saved, run: RunRecord) -> None:

@@ -65,6 +65,10 @@ class Registry:
         """Where the run's trainer or the sampler listens; `None` when nobody serves it."""
         return None if record.id in self._hidden else self._servers.port(record.id)
 
+    def idle(self, run: RunRecord, sampler: SamplerRecord | None) -> float | None:
+        """Seconds since a client last asked anything of a run or of its sampler; `None` when nobody serves the run."""
+        return None if self.port(run) is None else self._servers.idle(run.id, *([sampler.id] if sampler else []))
+
     def trainer_state(self, run: RunRecord) -> str:
         """The state of the run's deployment, as the control plane calls it."""
         names = {"starting": "DEPLOYING", "ready": "RUNNING", "failed": "FAILED"}
@@ -288,4 +292,7 @@ class Registry:
     def _check_model(self, base_model: str) -> None:
         served = self.launcher.base_model
         if base_model != served:
-            raise InvalidInputError(f"base_model: this deployment was started with {served!r}, got {base_model!r}")
+            raise InvalidInputError(
+                f"base_model: this deployment serves {served!r}, got {base_model!r} (`loops serve --base-model NAME` "
+                f"starts one that serves another)"
+            )

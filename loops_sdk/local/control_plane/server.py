@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from loops_sdk._wire.bodies import CreateSessionBody
 from loops_sdk.errors import InvalidInputError, NotFoundError
 from loops_sdk.local.control_plane.checkpoints import CheckpointRoutes
 from loops_sdk.local.control_plane.launcher import Launcher
+from loops_sdk.local.control_plane.page import KEYLESS, PageRoutes
 from loops_sdk.local.control_plane.registry import Registry
 from loops_sdk.local.control_plane.replies import Replies
 from loops_sdk.local.control_plane.routes import Route, reply
@@ -44,11 +46,14 @@ class ControlPlane:
     Args:
         storage: the data directory.
         launcher: runs trainers and samplers.
-        api_key: the key that every request must carry, but for those to the address of a checkpoint's file.
+        api_key: the key that every request must carry, but for those to the address of a checkpoint's file and to the
+            page, which holds nothing without the key.
         host: where trainers and samplers listen. When they listen everywhere, clients are told the host by which they
             reached the control plane.
         url_lifetime: seconds that the address of a checkpoint's file is good for.
         look_every: seconds between two looks at which runs have been idle, and which checkpoints kept, for long enough.
+        metrics: folder in which clients write down the metrics of runs, for the page. Default: ``metrics`` in the data
+            directory.
         clock: seconds since the epoch.
     """
 
@@ -61,15 +66,17 @@ class ControlPlane:
         host: str = "127.0.0.1",
         url_lifetime: float = 900.0,
         look_every: float = 5.0,
+        metrics: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage, self._launcher, self._look_every = storage, launcher, look_every
         self._registry = Registry(storage, launcher)
         self._runs = RunRoutes(self._registry, Replies(self._registry, host))
         self._checkpoints = CheckpointRoutes(storage, Signer(url_lifetime, clock=clock))
-        self.app = application(api_key=api_key, form="plain", body_limit=_BODY_LIMIT, keyless=(_FILE,))
+        self.app = application(api_key=api_key, form="plain", body_limit=_BODY_LIMIT, keyless=(_FILE, *KEYLESS))
         for route in (*self._routes(), *self._runs.routes(), *self._checkpoints.routes()):
             self._add(route)
+        PageRoutes(self._registry, api_key=api_key, host=host, metrics=metrics, clock=clock).add_to(self.app)
         self.app.router.add_get(FILE_PATH, self._checkpoints.file, name=_FILE)
         self.app.cleanup_ctx.append(self._looking)
 

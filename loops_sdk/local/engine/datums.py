@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from loops_sdk.errors import InvalidInputError
 from loops_sdk.local.engine import losses
 from loops_sdk.types import Datum, ImageChunk, TensorData
+from loops_sdk.types._checks import nearest
 
-__all__ = ["IGNORED", "Columns", "Limits", "check", "columns"]
+__all__ = ["IGNORED", "Columns", "Limits", "check", "columns", "foreign"]
 
 #: As a target: "do not score this position".
 IGNORED = -100
@@ -26,6 +27,12 @@ _DTYPES: Mapping[str, str] = {
     "advantages": "float32",
     "clip_low_threshold": "float32",
     "clip_high_threshold": "float32",
+}
+
+_MEANT: Mapping[str, str] = {
+    "target_tokens": "the token to predict at each position",
+    "logprobs": "what the policy that sampled gave each target, SampledSequence.logprobs, and 0.0 for the prompt's",
+    "advantages": "how much better than expected each target did, and 0.0 for the prompt's",
 }
 
 
@@ -69,27 +76,32 @@ def _check_tokens(datum: Datum, where: str, limits: Limits) -> None:
         if isinstance(chunk, ImageChunk):
             raise InvalidInputError(f"{where}.chunks[{index}]: an image, but the model reads only text")
         if chunk.tokens.size and int(chunk.tokens.max()) >= limits.vocab_size:
-            raise InvalidInputError(
-                f"{where}.chunks[{index}]: token id {int(chunk.tokens.max())} is outside the vocabulary "
-                f"of {limits.vocab_size}"
-            )
+            raise InvalidInputError(f"{where}.chunks[{index}]: {foreign(int(chunk.tokens.max()), limits.vocab_size)}")
     length = datum.model_input.length
     if not 1 <= length <= limits.max_seq_len:
-        raise InvalidInputError(f"{where}: expected 1 to {limits.max_seq_len} tokens, got {length}")
+        way = f"; cut it (tokens[:{limits.max_seq_len}]) or make several datums of it" if length else ""
+        raise InvalidInputError(f"{where}: expected 1 to {limits.max_seq_len} tokens, got {length}{way}")
+
+
+def foreign(token: int, vocab_size: int) -> str:
+    """What is said of a token id that the model does not have."""
+    return f"token id {token} is outside the vocabulary of {vocab_size}; is the tokenizer that of this base model?"
 
 
 def _check_inputs(given: Mapping[str, TensorData], where: str, loss_fn: str, loss: losses.Loss) -> None:
     for name in loss.required:
         if name not in given:
-            raise InvalidInputError(f"{where}.loss_fn_inputs[{name!r}]: missing, {loss_fn} needs it")
+            raise InvalidInputError(f"{where}.loss_fn_inputs[{name!r}]: missing, {loss_fn} needs it: {_MEANT[name]}")
     for name, tensor in given.items():
         place = f"{where}.loss_fn_inputs[{name!r}]"
         if name not in _DTYPES:
-            raise InvalidInputError(f"{place}: no loss has such an input (known: {', '.join(_DTYPES)})")
+            known = f"known: {', '.join(_DTYPES)}"
+            raise InvalidInputError(f"{place}: no loss has such an input ({known}){nearest(name, _DTYPES)}")
         if name.startswith("clip_") and name not in loss.per_token:
             raise InvalidInputError(f"{place}: {loss_fn} has no such threshold")
         if tensor.dtype != _DTYPES[name]:
-            raise InvalidInputError(f"{place}: expected dtype {_DTYPES[name]}, got {tensor.dtype}")
+            way = "plain lists and arrays get it by themselves"
+            raise InvalidInputError(f"{place}: expected dtype {_DTYPES[name]}, got {tensor.dtype}; {way}")
         if len(tensor.shape) != 1:
             raise InvalidInputError(f"{place}: expected one value per position, got shape {list(tensor.shape)}")
 

@@ -126,7 +126,7 @@ class DryTrainingEngine:
         """Write the step count and the adapter's configuration as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {"step": self._step, "adapter": attrs.asdict(self._config)}
-        (folder / _STATE_FILE).write_text(json.dumps(state))
+        (folder / _STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load_state(self, folder: Path, *, optimizer: bool) -> None:
         """Read what `save_state` wrote, the adapter's configuration too; without `optimizer` the step count is 0.
@@ -135,7 +135,7 @@ class DryTrainingEngine:
             RuntimeError: the folder was not written by this engine, or for another rank.
         """
         try:
-            state = json.loads((folder / _STATE_FILE).read_text())
+            state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
             saved = AdapterConfig(**state["adapter"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RuntimeError(f"load_state: {folder} holds no state of the dry engine ({error})") from None

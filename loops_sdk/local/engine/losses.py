@@ -14,6 +14,7 @@ from typing import Any, Literal
 import attrs
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.types._checks import nearest
 
 __all__ = ["LOSSES", "Loss", "Terms", "find", "settings"]
 
@@ -159,7 +160,7 @@ def find(name: str) -> Loss:
         InvalidInputError: there is none.
     """
     if name not in LOSSES:
-        raise InvalidInputError(f"loss_fn: expected one of {', '.join(LOSSES)}, got {name!r}")
+        raise InvalidInputError(f"loss_fn: expected one of {', '.join(LOSSES)}, got {name!r}{nearest(name, LOSSES)}")
     return LOSSES[name]
 
 
@@ -174,7 +175,8 @@ def settings(name: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     for key, value in (config or {}).items():
         if key not in result:
             known = ", ".join(result) or "none"
-            raise InvalidInputError(f"loss_fn_config[{key!r}]: {name} has no such setting (it has: {known})")
+            text = f"loss_fn_config[{key!r}]: {name} has no such setting (it has: {known}){nearest(key, result)}"
+            raise InvalidInputError(text)
         result[key] = _checked(key, value)
     _fill_dppo(result)
     if result.get("clip_low_threshold", 0.0) > result.get("clip_high_threshold", math.inf):

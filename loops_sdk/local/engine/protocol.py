@@ -179,6 +179,18 @@ class GenerationEngine(Protocol):
         """Longest prompt plus continuation, in tokens."""
         ...
 
+    def encode(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a text, or of a conversation that the model is to answer.
+
+        Args:
+            prompt: a text, encoded with the special tokens that the tokenizer puts before one, or messages with
+                ``role`` and ``content``, encoded by the tokenizer's chat template up to where the answer begins.
+
+        Raises:
+            InvalidInputError: messages, and there is no chat template or it refuses them.
+        """
+        ...
+
     def load_adapter(self, name: str, folder: Path) -> None:
         """Make the PEFT folder available to requests under `name`.
 

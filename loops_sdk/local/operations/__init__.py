@@ -3,6 +3,6 @@
 from loops_sdk.local.operations.journal import Journal, State
 from loops_sdk.local.operations.outcomes import in_json, success
 from loops_sdk.local.operations.queue import Done, Operations
-from loops_sdk.local.operations.records import Bounds
+from loops_sdk.local.operations.records import Bounds, Told
 
-__all__ = ["Bounds", "Done", "Journal", "Operations", "State", "in_json", "success"]
+__all__ = ["Bounds", "Done", "Journal", "Operations", "State", "Told", "in_json", "success"]

@@ -19,7 +19,7 @@ import attrs
 from loops_sdk.errors import OverloadedError, ServerShutdownError
 from loops_sdk.local.operations.journal import Entry, Journal, State
 from loops_sdk.local.operations.outcomes import Outcome, failure, is_failure, outcome_of
-from loops_sdk.local.operations.records import Bounds, Operation, Records
+from loops_sdk.local.operations.records import Bounds, Operation, Records, Told
 from loops_sdk.types import OperationInfo
 
 __all__ = ["Done", "Operations"]
@@ -64,6 +64,7 @@ class Operations:
         self._records = Records(self._bounds)
         self._journal: Journal | None = None
         self._keep: Callable[[str, str | None], State | None] = _keep_nothing
+        self._history: Callable[[Told], None] = _remember_nothing
         self._lock = threading.Lock()
         self._accepting = threading.Lock()  # held while the disk is written to; `_lock` never is
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
@@ -109,15 +110,21 @@ class Operations:
         elif entry.key is not None:
             self._records.remember_dropped(operation)
 
-    def start(self, keep: Callable[[str, str | None], State | None] | None = None) -> None:
+    def start(
+        self,
+        keep: Callable[[str, str | None], State | None] | None = None,
+        history: Callable[[Told], None] | None = None,
+    ) -> None:
         """Start the worker. Call it in the event loop in which `retrieve` will be awaited.
 
         Args:
             keep: called in the worker with the name of an operation that has just been done, and what it failed with if
                 it did; gives the saved state that has its effect and that of all before it, `None` when there is no new
                 one.
+            history: called in the worker with what has just been done, before anybody else hears of it. An operation
+                that is done again because the process died just then is told of twice.
         """
-        self._keep = keep or _keep_nothing
+        self._keep, self._history = keep or _keep_nothing, history or _remember_nothing
         self._loop = asyncio.get_running_loop()
         self._worker.start()
 
@@ -151,7 +158,7 @@ class Operations:
                 if (known := self._records.known(key, fingerprint)) is not None:
                     return known
                 self._require_room(len(body))
-            operation = Operation(uuid.uuid4().hex, name, key, fingerprint, len(body), work)
+            operation = Operation(uuid.uuid4().hex, name, key, fingerprint, len(body), work, accepted_at=time.time())
             if self._journal is not None:
                 operation.seq = self._journal.accept(Entry(0, operation.id, key, fingerprint, name, body=body))
             with self._lock:
@@ -170,6 +177,11 @@ class Operations:
             operations, busy = self._records.all(), self._running is not None
         unfinished = [operation.id for operation in operations if operation.reply is None]
         return [_told(one, running=busy and one.id == unfinished[0]) for one in operations]
+
+    def unfinished(self, most: int) -> list[Told]:
+        """What runs and what waits, in the order in which it will be done; at most so many."""
+        with self._lock:
+            return [_so_far(operation) for operation in self._records.unfinished()[:most]]
 
     def known(self, key: str | None, fingerprint: bytes) -> str | None:
         """The operation that was accepted under `key` before; `None` when there is none.
@@ -260,7 +272,7 @@ class Operations:
 
     def _do(self, operation: Operation) -> None:
         with self._lock:
-            self._running = operation.name
+            self._running, operation.started_at = operation.name, time.time()
             self._waiting -= 1
             self._waiting_bytes -= operation.size
         try:
@@ -279,6 +291,8 @@ class Operations:
 
     def _finish(self, operation: Operation, outcome: Outcome) -> None:
         """On the disk first: what has been reported must be so after a crash, too."""
+        finished_at = time.time()
+        self._history(attrs.evolve(_so_far(operation), finished_at=finished_at, error=outcome.error))
         state = self._keep(operation.name, outcome.error)
         with self._lock:
             losses = self._records.take_losses()
@@ -286,7 +300,7 @@ class Operations:
             self._journal.finish(
                 operation.seq,
                 outcome.reply,
-                time.time(),
+                finished_at,
                 error=outcome.error,
                 keep_body=operation.name in self._lasting and state is None,
                 state=state,
@@ -314,6 +328,14 @@ class Operations:
 
 def _keep_nothing(_name: str, _error: str | None) -> None:
     return None
+
+
+def _remember_nothing(_told: Told) -> None:
+    return
+
+
+def _so_far(operation: Operation) -> Told:
+    return Told(operation.id, operation.name, operation.accepted_at, operation.started_at)
 
 
 def _told(operation: Operation, *, running: bool) -> OperationInfo:

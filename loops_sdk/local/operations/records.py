@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import takewhile
 
 import attrs
 
 from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError
 
-__all__ = ["Bounds", "Losses", "Operation", "Records"]
+__all__ = ["Bounds", "Losses", "Operation", "Records", "Told"]
 
 
 @attrs.frozen
@@ -41,7 +42,8 @@ class Bounds:
 class Operation:
     """One accepted operation. `work` is dropped when it is done, `reply` is there from then on.
 
-    `seq` is its place in the journal, 0 without one. `again`: it may have been under way at a crash.
+    `seq` is its place in the journal, 0 without one. `again`: it may have been under way at a crash. `accepted_at` and
+    `started_at` are seconds since the epoch; an operation that an earlier process accepted has no `accepted_at`.
     """
 
     id: str
@@ -52,9 +54,31 @@ class Operation:
     work: Callable[[], bytes] | None
     seq: int = 0
     again: bool = False
+    accepted_at: float | None = None
+    started_at: float | None = None
     reply: bytes | None = None
     finished_at: float = 0.0
     done: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+
+@attrs.frozen
+class Told:
+    """An operation as people are told of it: how far it has come, and when. Times are seconds since the epoch.
+
+    Attributes:
+        operation: its name.
+        accepted_at: `None` when an earlier process accepted it.
+        started_at: `None` while it waits.
+        finished_at: `None` while it waits or runs.
+        error: what it failed with, if it did.
+    """
+
+    id: str
+    operation: str
+    accepted_at: float | None
+    started_at: float | None
+    finished_at: float | None = None
+    error: str | None = None
 
 
 @attrs.frozen
@@ -129,6 +153,11 @@ class Records:
     def all(self) -> list[Operation]:
         """Those that `get` finds, in the order in which they were added."""
         return list(self._by_id.values())
+
+    def unfinished(self) -> list[Operation]:
+        """Those without a reply, in the order in which they will be done. Each is newer than any that has one."""
+        newest_first = takewhile(lambda one: one.reply is None, reversed(self._by_id.values()))
+        return list(newest_first)[::-1]
 
     def finish(self, operation: Operation, reply: bytes, now: float) -> None:
         """Keep the result of an operation, at the cost of the oldest ones."""

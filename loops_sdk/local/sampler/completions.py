@@ -63,7 +63,8 @@ def _check_range(name: str, value: int | None, low: int, high: int) -> None:
 def _max_tokens(asked: int | None, prompt: int, max_seq_len: int) -> int:
     """As many as were asked for, or as the context still holds."""
     if prompt >= max_seq_len:
-        raise InvalidInputError(f"prompt: expected 1 to {max_seq_len - 1} tokens, got {prompt}")
+        text = f"prompt: expected 1 to {max_seq_len - 1} tokens, got {prompt}; its end is prompt[-{max_seq_len - 1}:]"
+        raise InvalidInputError(text)
     return max_seq_len - prompt if asked is None else min(asked, max_seq_len - prompt)
 
 

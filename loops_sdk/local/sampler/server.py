@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from functools import partial
 
 from aiohttp import web
@@ -21,11 +22,15 @@ from loops_sdk.local.sampler.adapters import BASE, Adapters, Weights
 from loops_sdk.local.sampler.completions import encode_reply, generation_request
 from loops_sdk.local.sampler.driver import Driver
 from loops_sdk.local.sampler.following import Following, least_version
+from loops_sdk.local.sampler.spoken import SpokenBody, spoken_reply, spoken_request
 from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_request
 from loops_sdk.local.storage import SamplerRecord, Storage
 from loops_sdk.types import CheckpointPath
 
-__all__ = ["Sampler"]
+__all__ = ["SPOKEN", "Sampler"]
+
+#: Not of the protocol: completions of texts and conversations, for people who try a model.
+SPOKEN = "/local/v1/sample"
 
 #: Above this many numbers a reply is put together in a thread.
 _LARGE_REPLY = 4096
@@ -64,6 +69,7 @@ class Sampler:
         self.app.router.add_post(endpoints.WAKE.path, self._wake)
         self.app.router.add_get(endpoints.MODELS.path, self._models)
         self.app.router.add_post(endpoints.COMPLETIONS.path, self._completions)
+        self.app.router.add_post(SPOKEN, self._spoken)
         self.app.on_shutdown.append(self._shut_down)
 
     async def open(self, record: SamplerRecord, engine: GenerationEngine) -> None:
@@ -90,7 +96,7 @@ class Sampler:
             raise
         limit = min(engine.max_seq_len, record.max_seq_len or engine.max_seq_len)
         root = engine.tokenizer_path
-        self._serving = _Serving(record, self._storage, driver, adapters, following, limit, root, self._wait)
+        self._serving = _Serving(record, self._storage, engine, driver, adapters, following, limit, root, self._wait)
         self._up.set()
 
     async def _shut_down(self, _app: web.Application) -> None:
@@ -138,6 +144,10 @@ class Sampler:
         reply, version = await serving.complete(body, floor)
         return json_reply(reply, headers={POLICY_VERSION: str(version)})
 
+    async def _spoken(self, request: web.Request) -> web.Response:
+        body = await read_request(request, SpokenBody)
+        return json_reply(await (await self._reached()).answer(body))
+
 
 class _Serving:
     """A sampler that has its engine."""
@@ -146,6 +156,7 @@ class _Serving:
         self,
         record: SamplerRecord,
         storage: Storage,
+        engine: GenerationEngine,
         driver: Driver,
         adapters: Adapters,
         following: Following,
@@ -153,7 +164,8 @@ class _Serving:
         root: str,
         wait: float,
     ) -> None:
-        self._record, self._storage, self._driver, self._adapters = record, storage, driver, adapters
+        self._record, self._storage, self._encode = record, storage, engine.encode
+        self._driver, self._adapters = driver, adapters
         self._following, self._max_seq_len, self._root, self._wait = following, max_seq_len, root, wait
         self._live_id = record.run_id or record.model_path
         self._task = asyncio.create_task(following.run(), name="follow the pointer")
@@ -208,6 +220,19 @@ class _Serving:
         build = partial(encode_reply, body, prompt, generation, weights.policy_version)
         return (await asyncio.to_thread(build) if numbers > _LARGE_REPLY else build()), weights.policy_version
 
+    async def answer(self, body: SpokenBody) -> bytes:
+        """What the model says to a text or a conversation, as JSON. Checkpoints of either kind answer."""
+        if body.model == self._live_id:
+            await self._following.look()
+            await self._following.reach(0, self._wait)
+        generation, (request, weights) = await self._driver.generate(partial(self._prepare_spoken, body))
+        return spoken_reply(request, generation, weights.policy_version)
+
+    def _prepare_spoken(self, body: SpokenBody) -> tuple[GenerationRequest, tuple[GenerationRequest, Weights]]:
+        weights = self._weights(body.model, ("weights", "sampler_weights"))
+        request = spoken_request(body, self._encode, weights.adapter, self._max_seq_len)
+        return request, (request, weights)
+
     def _prepare(self, request: GenerationRequest, model: str, floor: int) -> tuple[GenerationRequest, Weights]:
         """In the driver's thread: pick the weights at the last moment, so that they are the newest."""
         weights = self._weights(model)
@@ -218,7 +243,7 @@ class _Serving:
         )
         return whole, weights
 
-    def _weights(self, model: str) -> Weights:
+    def _weights(self, model: str, kinds: Collection[str] = ("sampler_weights",)) -> Weights:
         if model == self._record.base_model:
             return BASE
         if model == self._live_id and self._adapters.live is not None:
@@ -227,7 +252,7 @@ class _Serving:
             path = CheckpointPath.parse(model, "model")
         except InvalidInputError:
             path = None
-        if path is None or path.kind != "sampler_weights":
+        if path is None or path.kind not in kinds:
             known = ", ".join(repr(name) for name in (self._record.base_model, self._live_id) if name)
             text = f"model: there is no {model!r}; known are {known} and bt://loops:<run_id>/sampler_weights/<name>"
             raise NotFoundError(text, status=404)

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from loops_sdk._wire.codec import structure
 from loops_sdk.errors import DeploymentFailedError, LoopsError
-from loops_sdk.local.serving import Handler, Server
+from loops_sdk.local.serving import WATCHING, Handler, Server
 from loops_sdk.local.stack.leash import Leash
 from loops_sdk.local.storage import Storage
 
@@ -63,6 +63,8 @@ class Use:
     @web.middleware
     async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Count a request from its beginning to its end."""
+        if request.path.startswith(WATCHING):
+            return await handler(request)
         self._begun += 1
         self._under_way += 1
         try:

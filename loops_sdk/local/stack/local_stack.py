@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib.util
 import ipaddress
 import logging
 import math
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import attrs
 
-from loops_sdk.errors import DeploymentFailedError, InvalidInputError
+from loops_sdk.errors import DeploymentFailedError, InvalidInputError, UnsupportedError
+from loops_sdk.instrumentation.metrics import folder_of_environment
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
 from loops_sdk.local.stack.fleet import Fleet
+from loops_sdk.local.stack.ports import require_free
 from loops_sdk.local.storage import Storage, detach_and_remove
 from loops_sdk.local.storage.files import read_if_there, write_atomically
 
@@ -100,6 +103,7 @@ class LocalStack:
         self._host, self._port = host, port
         self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
         self._progress = on_progress or (lambda line: _log.info("%s", line))
+        self._metrics = Path()
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
 
@@ -119,9 +123,24 @@ class LocalStack:
         return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
 
     @property
+    def page_url(self) -> str:
+        """Address of the page that shows, in a browser on this machine, what runs on the deployment: runs, curves,
+        operations, checkpoints, and a box to sample from them. The key is in its fragment, which no browser sends;
+        whoever has this address may use the deployment.
+
+        Raises:
+            DeploymentFailedError: it is not running.
+        """
+        return f"{self.base_url}/#key={quote(self.api_key, safe='')}"
+
+    @property
     def env(self) -> dict[str, str]:
-        """The two environment variables that point any client at this deployment."""
-        return {"LOOPS_BASE_URL": self.base_url, "BASETEN_API_KEY": self.api_key}
+        """The environment variables that point any client at this deployment: its address, its key, and the folder for
+        the curves of what is trained here. That is ``metrics`` in the data directory, unless this process has a
+        ``LOOPS_METRICS_DIR`` of its own.
+        """
+        base_url = self.base_url
+        return {"LOOPS_BASE_URL": base_url, "BASETEN_API_KEY": self.api_key, "LOOPS_METRICS_DIR": str(self._metrics)}
 
     async def start(self) -> None:
         """Start everything; returns when the base model is loaded and clients may come.
@@ -130,9 +149,11 @@ class LocalStack:
             InvalidInputError: the data directory cannot be made, or is in use.
             DeploymentFailedError: something did not come up, for example because there is no such base model. Nothing
                 is left running then.
+            UnsupportedError: on Windows.
         """
         if self._opened is not None:
             raise DeploymentFailedError("the deployment is running already")
+        _require_platform()
         _require_packages(self._settings.engine)
         _warn_unless_loopback(self._host)
         async with AsyncExitStack() as opened:
@@ -142,8 +163,10 @@ class LocalStack:
         self._progress(f"ready at {self.base_url}")
 
     async def _open(self, opened: AsyncExitStack) -> Server:
+        require_free(self._host, self._port)
         root = opened.enter_context(_folder(self._data_dir))
         storage = Storage.create(root)
+        self._metrics = folder_of_environment() or root.absolute() / "metrics"
         if self._data_dir is not None and not self._key_given:
             self.api_key = _kept_key(root / "api_key", self.api_key)
             self._settings = attrs.evolve(self._settings, api_key=self.api_key)
@@ -161,7 +184,12 @@ class LocalStack:
         except BaseExceptionGroup as group:
             raise _first(group) from None
         control_plane = ControlPlane(
-            storage, fleet, api_key=self.api_key, host=self._host, url_lifetime=self._url_lifetime
+            storage,
+            fleet,
+            api_key=self.api_key,
+            host=self._host,
+            url_lifetime=self._url_lifetime,
+            metrics=self._metrics,
         )
         await control_plane.resume()
         server = Server(control_plane.app, host=self._host, port=self._port)
@@ -205,11 +233,14 @@ def _folder(given: Path | None) -> Iterator[Path]:
         given.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InvalidInputError(f"data_dir: {given} cannot be made ({error})") from error
+    import fcntl  # what Windows does not have; see _require_platform
+
     with (given / "lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InvalidInputError(f"data_dir: {given} is in use by another deployment") from None
+            text = f"data_dir: {given} is in use by another deployment; stop that one, or give another folder"
+            raise InvalidInputError(text) from None
         yield given
 
 
@@ -220,6 +251,14 @@ def _kept_key(path: Path, fresh: str) -> str:
         return kept
     write_atomically(path, fresh.encode() + b"\n", mode=0o600)
     return fresh
+
+
+def _require_platform() -> None:
+    if not hasattr(socket, "send_fds"):
+        raise UnsupportedError(
+            "the embedded deployment needs Linux or macOS, where a process can hand its sockets to another. On Windows "
+            "run it in WSL, and set LOOPS_BASE_URL and BASETEN_API_KEY here to what `loops serve` prints there"
+        )
 
 
 def _require_packages(engine: str) -> None:

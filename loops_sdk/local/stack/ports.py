@@ -14,10 +14,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from loops_sdk._wire.codec import decode, encode
-from loops_sdk.errors import DeploymentFailedError, ProtocolError
+from loops_sdk.errors import ProtocolError
+from loops_sdk.local.serving import cannot_listen
 from loops_sdk.local.storage.files import read_if_there, write_atomically
 
-__all__ = ["Ports"]
+__all__ = ["Ports", "require_free"]
 
 _BACKLOG = 1024
 #: Seconds that the children of a deployment that has just died may take to let go of their ports.
@@ -74,7 +75,7 @@ class Ports:
             try:
                 listener = _listener(self._host, 0)
             except OSError as error:
-                raise DeploymentFailedError(f"cannot listen on {self._host} ({error})") from error
+                raise cannot_listen(self._host, 0, error) from error
         port = int(listener.getsockname()[1])
         if (before := self._ports.get(serve, port)) != port:
             _log.warning("port %d is taken: %s is served at %d from now on", before, serve, port)
@@ -95,6 +96,18 @@ class Ports:
     def _write(self) -> None:
         if self._record is not None:
             write_atomically(self._record, encode(self._ports))
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse a port that is taken before anything is loaded; 0 is always free.
+
+    Raises:
+        DeploymentFailedError: the address cannot be bound.
+    """
+    try:
+        _listener(host, port).close()
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
 
 
 def _read(record: Path | None) -> dict[str, int]:

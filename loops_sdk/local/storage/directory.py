@@ -43,6 +43,12 @@ class Storage(Records):
         """The folder in which a trainer keeps what another one needs to go on with the run. Only trainers make it."""
         return self._run(run_id) / "progress"
 
+    def history(self, run_id: str) -> Path:
+        """The file in which a trainer writes down, for people, what it has done: a line of JSON for each operation. It
+        outlives the run.
+        """
+        return self._run(run_id) / "history.jsonl"
+
     def drop_progress(self, run_id: str) -> None:
         """Nobody will go on with the run, and nobody does."""
         shutil.rmtree(self.progress(run_id), ignore_errors=True)
@@ -88,7 +94,8 @@ class Storage(Records):
         """
         saved = self._saved(self._run(path.run_id) / path.kind / check_name("path", path.name))
         if saved is None:
-            raise NotFoundError(f"there is no checkpoint {path}", status=404)
+            listed = f"`loops checkpoints list --run-id {path.run_id}` shows those of its run"
+            raise NotFoundError(f"there is no checkpoint {path}; {listed}", status=404)
         return saved
 
     def checkpoints(self, run_id: str) -> list[Saved]:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import attrs
 from aiohttp import web
 
 from loops_sdk._wire import endpoints
@@ -26,9 +27,10 @@ from loops_sdk._wire.packing import MEDIA_TYPE, is_packed
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError, ServerShutdownError
 from loops_sdk.local.engine import AdapterConfig, TrainingEngine
 from loops_sdk.local.operations import Bounds, Done, Operations, State, in_json, success
-from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_body
+from loops_sdk.local.serving import BODY_LIMIT, WATCHING, application, json_reply, query, read_body, whole_number
 from loops_sdk.local.storage import RunRecord, Storage
 from loops_sdk.local.trainer.durability import LASTING, Durability
+from loops_sdk.local.trainer.history import History
 from loops_sdk.local.trainer.plans import Plans, Work
 from loops_sdk.types import CheckpointPath
 
@@ -69,6 +71,7 @@ class Trainer:
         self._durability: Durability | None = None
         self._window: list[Done] = []
         self._plans: Plans | None = None
+        self._history: History | None = None
         self._attached, self._up = asyncio.Event(), asyncio.Event()
         self._closing = False
         self.app = application(api_key=api_key, form="detail", body_limit=body_limit)
@@ -85,6 +88,7 @@ class Trainer:
             (endpoints.STATUS, self._status),
         ):
             self.app.router.add_get(read.path, handler)
+        self.app.router.add_get(f"{WATCHING}/operations", self._unfinished)
         self.app.on_shutdown.append(self._shut_down)
 
     async def attach(self, run: RunRecord) -> None:
@@ -113,7 +117,8 @@ class Trainer:
             await self.attach(run)
         self._plans = Plans(self._storage, run, engine)
         await asyncio.to_thread(self._prepare, self._plans)
-        self._operations.start(self._keep)
+        self._history = History(self._storage.history(run.id))
+        self._operations.start(self._keep, self._history.write)
         self._up.set()
 
     def _prepare(self, plans: Plans) -> None:
@@ -171,13 +176,24 @@ class Trainer:
         if (known := self._operations.known(key, mark)) is not None:  # whatever has become of what it named
             return known
         work = self._opened().plan(endpoint.name, body)
-        return self._operations.submit(endpoint.name, key, mark, _replying(work, body), body=body)
+        return self._operations.submit(endpoint.name, key, mark, self._replying(work, body), body=body)
 
     def _redo(self, name: str, body: bytes) -> Callable[[], bytes]:
         """The work of an operation that was accepted by an earlier process. What it names may be gone by now, so it is
         looked at in its turn.
         """
-        return _replying(lambda: self._opened().plan(name, body)(), body)
+        return self._replying(lambda: self._opened().plan(name, body)(), body)
+
+    def _replying(self, work: Work, body: bytes) -> Callable[[], bytes]:
+        """The work with the reply about its success, in the form in which the request came: who sent it reads that."""
+
+        def reply() -> bytes:
+            result = work()
+            if self._history is not None:
+                self._history.note(result)
+            return success(result, packed=is_packed(body))
+
+        return reply
 
     # ------------------------------------------------------------ reads
 
@@ -196,6 +212,18 @@ class Trainer:
         query(request)
         await self._reached(self._attached)
         return json_reply(encode(OperationsReply(self._operations.listed())))
+
+    async def _unfinished(self, request: web.Request) -> web.Response:
+        """What runs and what waits, for people who watch. It is answered at once, also while the engine is loading."""
+        most = whole_number("limit", query(request, "limit").get("limit", "100"), 1)
+        return json_reply(
+            dumps(
+                {
+                    "unfinished": [attrs.asdict(one) for one in self._operations.unfinished(most)],
+                    "queued": self._operations.queued,
+                }
+            )
+        )
 
     async def _health(self, request: web.Request) -> web.Response:
         query(request)
@@ -243,11 +271,6 @@ class Trainer:
     def _opened(self) -> Plans:
         assert self._plans is not None  # `open` was called: nothing asks before
         return self._plans
-
-
-def _replying(work: Work, body: bytes) -> Callable[[], bytes]:
-    """The work with the reply about its success, in the form in which the request came: who sent it reads that, too."""
-    return lambda: success(work(), packed=is_packed(body))
 
 
 def _start_from(plans: Plans, path: CheckpointPath) -> None:

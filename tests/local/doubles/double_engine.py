@@ -192,6 +192,14 @@ class Generator:
     def pending(self) -> int:
         return len(self._rows)
 
+    def encode(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """A text is its characters; of a conversation there is no template for one that begins with the system."""
+        if isinstance(prompt, str):
+            return [ord(letter) % VOCAB for letter in prompt]
+        if prompt[0]["role"] == "system":
+            raise InvalidInputError("prompt: there is no chat template")
+        return [ord(letter) % VOCAB for message in prompt for letter in message["content"]]
+
     def load_adapter(self, name: str, folder: Path) -> None:
         self.adapters[name] = log_softmax(np.array(json.loads((folder / "adapter_model.json").read_text())))
         self.loads += 1

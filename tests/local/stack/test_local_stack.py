@@ -50,7 +50,14 @@ async def test_a_run_from_the_first_step_to_the_sample(
 ) -> None:
     said: list[str] = []
     async with local_stack(on_progress=said.append) as stack:
-        assert stack.env == {"LOOPS_BASE_URL": stack.base_url, "BASETEN_API_KEY": stack.api_key}
+        metrics = Path(stack.env["LOOPS_METRICS_DIR"])
+        assert stack.env == {
+            "LOOPS_BASE_URL": stack.base_url,
+            "BASETEN_API_KEY": stack.api_key,
+            "LOOPS_METRICS_DIR": str(metrics),
+        }
+        assert metrics.is_absolute()
+        assert metrics.parent.parent == doubles_can_be_imported
         client = Client(stack, session)
         run = await client.run()
         assert len(children()) == 2  # the ones that were loaded ahead serve the first run
@@ -62,6 +69,13 @@ async def test_a_run_from_the_first_step_to_the_sample(
         _, completion = await client.ask("POST", run["sampler"]["base_url"] + "/v1/completions", body)
         assert completion["choices"][0]["token_ids"] == [5, 5, 5]
         assert completion["policy_version"] == 3
+        seen = f"{stack.base_url}/local/v1/runs/{run['id']}"
+        _, operations = await client.ask("GET", f"{seen}/operations")
+        assert [one["operation"] for one in operations["operations"][:2]] == ["save_weights_for_sampler", "optim_step"]
+        assert operations["queued"] == 0  # the trainer was asked
+        _, answer = await client.ask("POST", f"{seen}/sample", {"model": "current", "prompt": "a", "temperature": 0})
+        assert (answer["state"], answer["policy_version"]) == ("done", 3)
+        assert stack.page_url == f"{stack.base_url}/#key={stack.api_key}"
         (folder,) = entries(doubles_can_be_imported)
         processes = children()
     assert not any(process.is_running() for process in processes)

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from loops_sdk.errors import DeploymentFailedError
-from loops_sdk.local.serving import Server
+from loops_sdk.local.serving import WATCHING, Server
 from loops_sdk.local.stack.child import Use
 from loops_sdk.local.stack.process import Process
 
@@ -38,6 +38,25 @@ async def test_a_request_is_use_from_its_beginning_to_its_end() -> None:
             assert use.since_last_look()  # still waiting for its answer
             finish.set()
             (await asking).release()
+        assert not use.since_last_look()
+    finally:
+        await server.aclose()
+
+
+async def test_who_only_watches_makes_no_use() -> None:
+    use = Use()
+
+    async def watched(_request: web.Request) -> web.Response:
+        return web.Response(text="seen")
+
+    app = web.Application(middlewares=[use.count])
+    app.router.add_get(f"{WATCHING}/operations", watched)
+    server = Server(app)
+    await server.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}{WATCHING}/operations"
+        async with asyncio.timeout(5), aiohttp.ClientSession() as session, session.get(url) as response:
+            assert await response.text() == "seen"
         assert not use.since_last_look()
     finally:
         await server.aclose()

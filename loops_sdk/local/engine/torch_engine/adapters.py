@@ -106,7 +106,7 @@ class TrainedAdapter:
                 setting.
         """
         try:
-            saved = json.loads((folder / CONFIG_FILE).read_text())
+            saved = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             alpha = saved["lora_alpha"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RuntimeError(f"{folder} holds no adapter ({error})") from None

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.local.engine import prompts
 from loops_sdk.local.engine.protocol import Generation, GenerationRequest
 from loops_sdk.local.engine.torch_engine.batching import plan
 from loops_sdk.local.engine.torch_engine.decoder import Decoder
@@ -63,7 +66,7 @@ class TorchGenerationEngine:
             raise InvalidInputError(f"max_rows: expected a whole number >= 1, got {max_rows!r}")
         self._base, self._max_rows = base, max_rows
         self._decoder = Decoder(base)
-        tokenizer = _tokenizer(base)
+        self._tokenizer = tokenizer = _tokenizer(base)
         # The Rust tokenizer itself: decoding happens for every token of a request with stop strings.
         self._text = getattr(tokenizer, "backend_tokenizer", None) or tokenizer
         self._special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
@@ -94,6 +97,23 @@ class TorchGenerationEngine:
         """Number of requests that have not finished."""
         return len(self._jobs)
 
+    def encode(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a text, or of a conversation that the model is to answer; see the protocol.
+
+        Raises:
+            InvalidInputError: messages, and there is no chat template or it refuses them.
+        """
+        if isinstance(prompt, str):
+            return list(self._tokenizer.encode(prompt))
+        if not self._tokenizer.chat_template:
+            raise InvalidInputError(f"prompt: the tokenizer of {self._base.name!r} has no chat template; give a text")
+        messages = [dict(message) for message in prompt]
+        try:
+            tokens: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        except TemplateError as error:
+            raise InvalidInputError(f"prompt: the chat template refuses these messages ({error})") from error
+        return list(tokens)
+
     def load_adapter(self, name: str, folder: Path) -> None:
         """Make the PEFT folder available under `name`. Requests that run keep what they started with.
 
@@ -112,20 +132,12 @@ class TorchGenerationEngine:
         Raises:
             InvalidInputError: naming the argument.
         """
-        size = len(request.prompt)
-        if not 1 <= size < self.max_seq_len:
-            raise InvalidInputError(f"prompt: expected 1 to {self.max_seq_len - 1} tokens, got {size}")
-        for index, token in enumerate(request.prompt):
-            if not 0 <= token < self._base.limits.vocab_size:
-                raise InvalidInputError(
-                    f"prompt[{index}]: token id {token} is outside the vocabulary of {self._base.limits.vocab_size}"
-                )
-        if request.num_samples < 1:
-            raise InvalidInputError(f"num_samples: expected a whole number >= 1, got {request.num_samples!r}")
-        if request.prompt_logprobs is not None and request.prompt_logprobs < 0:
-            raise InvalidInputError(f"prompt_logprobs: expected a whole number >= 0, got {request.prompt_logprobs!r}")
-        if request.adapter is not None and request.adapter not in self._adapters:
-            raise InvalidInputError(f"adapter: {request.adapter!r} is not loaded (loaded: {sorted(self._adapters)})")
+        prompts.check(
+            request,
+            max_seq_len=self.max_seq_len,
+            vocab_size=self._base.limits.vocab_size,
+            adapters=self._adapters,
+        )
 
     def add(self, request: GenerationRequest) -> int:
         """Queue a request; the number is its ticket.

@@ -53,7 +53,7 @@ def read_adapter(name: str, folder: Path, base: BaseModel) -> ServedAdapter:
         RuntimeError: no plain LoRA adapter, or not one for this base model. Names the setting or tensor.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS_FILE)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except Exception as error:  # safetensors raises a class of its own that derives from Exception only

@@ -247,7 +247,7 @@ class TorchTrainingEngine:
 
     def _read_state(self, folder: Path) -> dict[str, Any]:
         try:
-            state: dict[str, Any] = json.loads((folder / _STATE_FILE).read_text())
+            state: dict[str, Any] = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
             fingerprint, name = state["fingerprint"], state["base_model"]
             int(state["step"])
         except (OSError, ValueError, KeyError, TypeError) as error:

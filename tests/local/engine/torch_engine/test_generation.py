@@ -478,3 +478,18 @@ def test_a_model_that_differs_token_by_token_is_refused(
     monkeypatch.setattr(Decoder, "_probed", broken)
     with pytest.raises(InvalidInputError, match=f"LlamaForCausalLM cannot be sampled from, token by token {says}"):
         generation_engine()
+
+
+def test_texts_and_conversations_become_tokens(generation_engine: Engines) -> None:
+    engine = generation_engine()
+    tokenizer = AutoTokenizer.from_pretrained(engine.tokenizer_path)
+    assert engine.encode("a b") == tokenizer.encode("a b")
+    with pytest.raises(InvalidInputError, match=r"prompt: the tokenizer of .* has no chat template; give a text"):
+        engine.encode([{"role": "user", "content": "a"}])
+    engine._tokenizer.chat_template = "{% for one in messages %}{{ one.content }} {% endfor %}"
+    assert engine.encode([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]) == tokenizer.encode(
+        "a b "
+    )
+    engine._tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InvalidInputError, match=r"prompt: the chat template refuses these messages .roles must"):
+        engine.encode([{"role": "user", "content": "a"}])
