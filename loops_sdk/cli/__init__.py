@@ -6,6 +6,7 @@ Commands are thin: they read arguments, print, and choose exit codes. What they 
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections.abc import Sequence
@@ -25,8 +26,11 @@ from loops_sdk.cli.run import run
 from loops_sdk.cli.runs import runs
 from loops_sdk.cli.serve import serve
 from loops_sdk.errors import LoopsError
+from loops_sdk.instrumentation import RedactingFilter
 
 __all__ = ["main"]
+
+_redacting = RedactingFilter()
 
 #: What shells make of a program that was interrupted.
 _INTERRUPTED = 130
@@ -68,6 +72,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command with `args`, by default the program's own, and exit: 0 done, 1 an error of the service or of the
     deployment, in one line on standard error, 2 a wrong call, 130 interrupted.
     """
+    _show_no_secrets()
     try:
         code = loops.main(args, standalone_mode=False)
     except LoopsError as error:
@@ -80,3 +85,9 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         code = _INTERRUPTED
     sys.exit(code)
+
+
+def _show_no_secrets() -> None:
+    """Warnings of all loggers come out here, as in any program that sets up no handlers: none shows a key."""
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_redacting)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import threading
 import time
@@ -18,13 +17,14 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from loops_sdk.instrumentation.events import Event
+from loops_sdk.instrumentation.redacting import logger
 
 __all__ = ["Background", "Sink"]
 
 #: Seconds that closing waits: uploading the last rows may take a while.
 _PATIENCE = 60.0
 
-_log = logging.getLogger("loops_sdk")
+_log = logger("loops_sdk")
 
 
 class Sink(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from loops_sdk.instrumentation.events import Event, KeepAliveFailed, RequestRetried
-from loops_sdk.instrumentation.redacting import RedactingFilter
+from loops_sdk.instrumentation.redacting import logger
 
 __all__ = ["Emit", "Observer", "log_events", "tell"]
 
@@ -20,8 +20,7 @@ Observer = Callable[[Event], None]
 #: What events are given to: it tells all observers, and none of their errors comes back.
 Emit = Callable[[Event], None]
 
-_log = logging.getLogger("loops_sdk")
-_log.addFilter(RedactingFilter())
+_log = logger("loops_sdk")
 
 
 def log_events(event: Event) -> None:

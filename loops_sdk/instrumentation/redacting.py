@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["RedactingFilter", "keep_out_of_logs", "redacted"]
+__all__ = ["RedactingFilter", "keep_out_of_logs", "logger", "redacted"]
 
 _BLANK = "[redacted]"
 #: Keys that are shorter are words, not secrets.
@@ -110,6 +110,19 @@ class RedactingFilter(logging.Filter):
         _rid_exception(record)
         vars(record).update(cleaned({name: value for name, value in vars(record).items() if name not in STANDARD}))
         return True
+
+
+_redacting = RedactingFilter()
+
+
+def logger(name: str) -> logging.Logger:
+    """The logger of this name, whose records are rid of secrets before any handler sees them.
+
+    A filter of a logger does not hold for the loggers below it, so every module of ours takes its own from here.
+    """
+    log = logging.getLogger(name)
+    log.addFilter(_redacting)  # the same one each time, of which a logger keeps one
+    return log
 
 
 def _rid_message(record: logging.LogRecord) -> None:

@@ -5,7 +5,6 @@ It decides how such an observer is asked, and that its failures stay its own. It
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
@@ -14,10 +13,11 @@ import attrs
 
 from loops_sdk.instrumentation.events import Event
 from loops_sdk.instrumentation.observers import Emit, Observer, tell
+from loops_sdk.instrumentation.redacting import logger
 
 __all__ = ["Call", "Follower", "Trail", "Trails"]
 
-_log = logging.getLogger("loops_sdk")
+_log = logger("loops_sdk")
 
 
 @attrs.frozen

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from loops_sdk.instrumentation.redacting import logger
+
 __all__ = ["Watch", "http_log"]
 
 #: Seconds that a connection may stay without a whole head of a request: before the first one, and between two.
@@ -31,7 +33,7 @@ class _Discreet(logging.Filter):
 
 
 #: Where aiohttp says what goes wrong below the application.
-http_log = logging.getLogger(__name__)
+http_log = logger(__name__)
 http_log.addFilter(_Discreet())
 
 

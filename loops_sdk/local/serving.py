@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hmac
-import logging
 import re
 import socket
 import time
@@ -29,6 +28,7 @@ from loops_sdk.errors import (
     LoopsError,
     RequestTimeoutError,
 )
+from loops_sdk.instrumentation.redacting import keep_out_of_logs, logger
 from loops_sdk.local.connections import Watch, http_log
 
 __all__ = [
@@ -74,7 +74,7 @@ _CODES = {
     503: "UNAVAILABLE",
 }
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def application(
@@ -85,6 +85,7 @@ def application(
     Args:
         keyless: names of the routes that want no key, because what they serve is protected in another way.
     """
+    keep_out_of_logs(api_key)
     wants = [_answer_always(form), _want_key(api_key, keyless), _want_host]
     return web.Application(middlewares=wants, client_max_size=body_limit)
 

@@ -7,7 +7,6 @@ until its create is answered: whoever lost the answer then finds it whole in the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import attrs
 
 from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody
 from loops_sdk.errors import BadRequestError, InvalidInputError, LoopsError, NotFoundError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.control_plane.idleness import Served, overdue, to_make_room
 from loops_sdk.local.control_plane.launcher import Full, Launcher
 from loops_sdk.local.control_plane.requests import (
@@ -33,7 +33,7 @@ from loops_sdk.local.storage import RunRecord, SamplerRecord, Storage, checkpoin
 
 __all__ = ["Registry"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Registry:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from aiohttp import web
 from loops_sdk._wire import endpoints
 from loops_sdk._wire.bodies import CreateSessionBody
 from loops_sdk.errors import InvalidInputError, NotFoundError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.control_plane.checkpoints import CheckpointRoutes
 from loops_sdk.local.control_plane.launcher import Launcher
 from loops_sdk.local.control_plane.page import KEYLESS, PageRoutes
@@ -37,7 +37,7 @@ _BODY_LIMIT = 2**20
 _FILE = "file"
 #: Looking through all checkpoints is work; expired ones may stay for a minute.
 _LOOKS_PER_REMOVAL = 12
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class ControlPlane:

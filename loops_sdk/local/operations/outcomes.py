@@ -5,7 +5,6 @@ A success is told as JSON, or in the binary form where the request came in that;
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +13,11 @@ import attrs
 from loops_sdk._wire.codec import dumps, plain
 from loops_sdk._wire.packing import is_packed, pack, unpack
 from loops_sdk.errors import LoopsError
+from loops_sdk.instrumentation.redacting import logger
 
 __all__ = ["Outcome", "failure", "in_json", "is_failure", "outcome_of", "success"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 #: How the reply about a failure begins, so that a large result need not be read to know that it is none.

@@ -7,7 +7,6 @@ With a journal, nothing is accepted, and nothing is reported, that is not on the
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Container
 import attrs
 
 from loops_sdk.errors import OverloadedError, ServerShutdownError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.operations.journal import Entry, Journal, State
 from loops_sdk.local.operations.outcomes import Outcome, failure, is_failure, outcome_of
 from loops_sdk.local.operations.records import Bounds, Operation, Records, Told
@@ -29,7 +29,7 @@ Work = Callable[[], bytes]
 #: An operation at which the process died so many times after the first is given up: it takes the process down.
 MOST_REDONE = 5
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @attrs.frozen

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +16,13 @@ from typing import Any, TypeVar
 import attrs
 
 from loops_sdk.errors import OverloadedError, ServerShutdownError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.engine import Generation, GenerationEngine, GenerationRequest
 
 __all__ = ["Driver"]
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @attrs.define(eq=False)

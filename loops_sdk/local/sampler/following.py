@@ -6,20 +6,20 @@ It looks at the file's bytes and loads only when they have changed. It decides h
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from functools import partial
 
 from loops_sdk._wire.completions import MIN_POLICY_VERSION
 from loops_sdk.errors import InvalidInputError, NotFoundError, ServerShutdownError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.sampler.adapters import Adapters, Weights
 from loops_sdk.local.sampler.driver import Driver
 from loops_sdk.local.storage import Storage
 
 __all__ = ["Following", "least_version"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _LARGEST = 2**63 - 1
 
 

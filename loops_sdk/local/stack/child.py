@@ -21,6 +21,7 @@ from aiohttp import web
 
 from loops_sdk._wire.codec import structure
 from loops_sdk.errors import DeploymentFailedError, LoopsError
+from loops_sdk.instrumentation.redacting import RedactingFilter, logger
 from loops_sdk.local.serving import WATCHING, Handler, Server
 from loops_sdk.local.stack.leash import Leash
 from loops_sdk.local.storage import Storage
@@ -173,7 +174,7 @@ def run(serve: Callable[[Child], Awaitable[None]]) -> NoReturn:
     """The whole life of a child: ``python -m MODULE DATA_DIR (temporary|kept)``."""
     root = Path(sys.argv[1])
     leash = Leash(root if sys.argv[2] == "temporary" else None)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log_to_stderr()
     code = 1
     try:
         child = Child(leash, structure(leash.next_order(), Settings), Storage(root))
@@ -181,13 +182,21 @@ def run(serve: Callable[[Child], Awaitable[None]]) -> NoReturn:
         asyncio.new_event_loop().run_until_complete(_until_terminated(serve(child)))
         code = 0
     except LoopsError as error:  # said in its own words, to which a traceback adds nothing
-        logging.getLogger(__name__).error("%s", error)
+        logger(__name__).error("%s", error)
         leash.report("failed", message=error.message)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)  # threads may be in the middle of a computation that nobody waits for any more
+
+
+def _log_to_stderr() -> None:
+    """All loggers of this process, those of torch and aiohttp too: nobody else sets them up, and the file is kept."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RedactingFilter())
+    told = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=told, handlers=[handler])
 
 
 async def _until_terminated(serving: Awaitable[None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ipaddress
-import logging
 import math
 import secrets
 import socket
@@ -21,6 +20,7 @@ import attrs
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError, UnsupportedError
 from loops_sdk.instrumentation.metrics import folder_of_environment
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStack"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _TORCH_ENGINE = "loops_sdk.local.engine.torch_engine"
 _NEEDED = ("torch", "transformers", "peft", "safetensors")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import time
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from loops_sdk._wire.codec import decode, encode
 from loops_sdk.errors import ProtocolError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.serving import cannot_listen
 from loops_sdk.local.storage.files import read_if_there, write_atomically
 
@@ -25,7 +25,7 @@ _BACKLOG = 1024
 _PATIENCE = 5.0
 _LOOK_AGAIN = 0.1
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Ports:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import sys
@@ -15,11 +14,12 @@ from typing import Any
 import orjson
 
 from loops_sdk.errors import DeploymentFailedError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.control_plane import State
 
 __all__ = ["Process"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _TAIL_LINES, _TAIL_BYTES = 15, 8192
 #: A thread of OpenMP that waits for the others sleeps. By default it spins, and keeps those from the core that it waits
 #: for when trainer, sampler and user share the cores: steps took ten times as long then.

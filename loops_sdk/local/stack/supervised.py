@@ -6,11 +6,11 @@ It decides what happens when that process dies unasked: another one takes over i
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 
 from loops_sdk.errors import LoopsError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.control_plane import State
 from loops_sdk.local.stack.process import Process
 
@@ -22,7 +22,7 @@ _MOST_TRIES = 5
 _PROVEN = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Supervised:

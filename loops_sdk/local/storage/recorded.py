@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from loops_sdk._wire.codec import decode, encode
 from loops_sdk.errors import NotFoundError, ProtocolError
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.storage.files import new_id, read_if_there, write_atomically
 from loops_sdk.local.storage.records import RunRecord, SamplerRecord, TeamRecord
 from loops_sdk.types.checkpoints import check_name
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "Records", "read", "visible"]
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 #: The kinds of checkpoints that a run has, each with a folder of names.
 KINDS: tuple[Literal["weights", "sampler_weights"], ...] = ("weights", "sampler_weights")
 

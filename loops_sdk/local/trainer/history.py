@@ -6,13 +6,13 @@ training. It decides which numbers of a result are worth keeping, and how large 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from loops_sdk._wire.codec import dumps
+from loops_sdk.instrumentation.redacting import logger
 from loops_sdk.local.operations import Told
 from loops_sdk.local.storage.files import write_atomically
 from loops_sdk.types import (
@@ -30,7 +30,7 @@ MOST_BYTES = 32 * 2**20
 _LONGEST_ERROR = 1000
 _METRICS = {"grad_norm": "grad_norm", "learning_rate": "learning_rate", "step": "policy_version"}
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class History:
