@@ -81,6 +81,7 @@ class Learner:
             reward = sum(sum(group.rewards) for group in groups) / (len(groups) * self.options.group_size)
             data = [datum for group in groups for datum in learnable(group)]
             if not data:
+                print(f"reward {reward:.3f}: every group agrees with itself, so there is nothing to learn", flush=True)
                 continue
             passing = await self.training.forward_backward_async(data, "ppo")
             stepping = await self.training.optim_step_async(loops.AdamParams(self.options.learning_rate))
