@@ -157,6 +157,11 @@ def _explained(repo_id: str) -> Iterator[None]:
         raise
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        said = " ".join((getattr(error, "server_message", None) or str(error)).split())[:300] or type(error).__name__
         advice = {401: f": {_LOGIN}", 403: f": the token may not write to {repo_id}; {_LOGIN}"}.get(status or 0, "")
-        raise click.ClickException(f"the upload to {repo_id} failed: {said}{advice}") from error
+        raise click.ClickException(f"the upload to {repo_id} failed: {_in_words(error)}{advice}") from error
+
+
+def _in_words(error: BaseException) -> str:
+    """What the hub said, else what its client says, and why."""
+    said = " ".join((getattr(error, "server_message", None) or str(error)).split())[:300] or type(error).__name__
+    return said if error.__cause__ is None else f"{said} ({_in_words(error.__cause__)})"
