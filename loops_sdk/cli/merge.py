@@ -71,7 +71,7 @@ def merge(
                 )
         except LoopsError as error:
             if base_model is None and error.message.startswith("base_model:"):
-                error.message += f" (the adapter names {base}; --base-model says what to take)"
+                error.message += " (that is what the adapter names; --base-model says what to take instead)"
             raise
     if as_json:
         files = [str(path) for path in done.files]
@@ -80,7 +80,8 @@ def merge(
         )
         return
     whole = size(sum(path.stat().st_size for path in done.files))
-    click.echo(f"merged {done.layers} layers of rank {adapter.rank} into {base}: {whole}, in {out}")
+    layers = f"{done.layers} layer{'' if done.layers == 1 else 's'}"
+    click.echo(f"merged {layers} of rank {adapter.rank} into {base}: {whole}, in {out}")
     if done.untied:
         note("its head shared the weights of the embedding and has its own now: tie_word_embeddings is false")
     note(f"to serve it: loops checkpoints vllm {shlex.quote(str(out))}")

@@ -33,7 +33,7 @@ def changed_layer(out: Path) -> Any:
 
 async def test_a_folder(loops: Loops, plane: Plane, out: Path, tmp_path: Path) -> None:
     done = await loops("checkpoints", "merge", str(adapter_at(tmp_path / "adapter")), str(out))
-    assert (done.code, done.out) == (0, f"merged 1 layers of rank 4 into loops/tiny: 4.7 MB, in {out}\n")
+    assert (done.code, done.out) == (0, f"merged 1 layer of rank 4 into loops/tiny: 4.7 MB, in {out}\n")
     assert done.err == f"to serve it: loops checkpoints vllm '{out}'\n"
     assert plane.asked == []
     assert changed_layer(out).dtype == torch.bfloat16
@@ -72,8 +72,8 @@ async def test_a_base_model_that_is_not_here_says_how_to_name_one(loops: Loops, 
     done = await loops("checkpoints", "merge", str(folder), str(out))
     assert (done.code, is_there(out)) == (1, False)
     assert done.err == (
-        "InvalidInputError: base_model: there is no folder /srv/other/machine/weights (the adapter names "
-        "/srv/other/machine/weights; --base-model says what to take)\n"
+        "InvalidInputError: base_model: there is no folder /srv/other/machine/weights (that is what "
+        "the adapter names; --base-model says what to take instead)\n"
     )
     assert (await loops("checkpoints", "merge", str(folder), str(out), "--base-model", "loops/tiny")).code == 0
 
