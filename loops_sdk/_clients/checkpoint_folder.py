@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import attrs
-from safetensors import SafetensorError, safe_open
 
 from loops_sdk._net.download import PART
 from loops_sdk._wire import codec
@@ -114,6 +113,8 @@ class CheckpointFolder:
         path = self.path(file)
         if path.suffix != ".safetensors":
             return
+        from safetensors import SafetensorError, safe_open  # who downloads nothing can do without
+
         try:
             with safe_open(path, framework="np"):
                 pass
