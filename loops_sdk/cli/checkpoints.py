@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from loops_sdk import to_dict
+from loops_sdk._clients.checkpoint_folder import RECORD
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.downloads import download_checkpoint, id_of, list_files
 from loops_sdk.cli.bytes_bar import bytes_bar
@@ -143,5 +144,7 @@ def _resumable(checkpoint: str, folder: Path) -> Iterator[None]:
 
 
 def _there(folder: Path) -> int:
-    """Bytes of the files in a folder that are not hidden."""
+    """Bytes of what a download has put into a folder."""
+    if not (folder / RECORD).is_file():
+        return 0
     return sum(path.stat().st_size for path in folder.rglob("[!.]*") if path.is_file())

@@ -297,6 +297,9 @@ async def test_what_has_come_is_told_with_the_command_that_goes_on(loops: Loops,
 async def test_nothing_is_told_where_nothing_has_come(loops: Loops, folder: Path) -> None:
     done = await loops("checkpoints", "download", "id-step-9", str(folder))
     assert (done.code, "to go on" in done.err) == (1, False)
+    (made(folder) / "notes.txt").write_text("of somebody else")
+    done = await loops("checkpoints", "download", "id-step-9", str(folder))
+    assert (done.code, "to go on" in done.err) == (1, False)
 
 
 async def test_ctrl_c_leaves_what_has_come_and_says_how_to_go_on(start: Start, plane: Plane, folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import peft
 import pytest
 import torch
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from loops_sdk.errors import InvalidInputError, LoopsError
 from loops_sdk.local.engine import AdapterConfig
 from loops_sdk.local.engine.peft_folder import CONFIG_FILE, WEIGHTS_FILE, PeftFolder
-from loops_sdk.local.engine.torch_engine import load_training_engine, merging
+from loops_sdk.local.engine.torch_engine import base_files, load_training_engine, merging
 from loops_sdk.local.engine.torch_engine.merging import Merged, merge
 
 Adapter = Callable[..., Path]
@@ -166,6 +167,34 @@ def test_a_trainers_state_has_the_adapter_in_it(
     done = into(tmp_path / "state", model_folder("llama"))
     assert sorted(path.name for path in done.folder.iterdir() if "optim" in path.name or "state" in path.name) == []
     assert torch.equal(logits(loaded(done.folder)), logits(loaded(Path(model_folder("llama")))))  # B is zero
+
+
+def test_a_base_model_on_the_hub_is_fetched_without_what_is_there_twice(
+    adapter: Adapter, into: Into, model_folder: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asked = adapter("llama"), []
+
+    def fetch(hub_id: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.append((hub_id, "*.safetensors" in allow_patterns, "consolidated*" in ignore_patterns))
+        return model_folder("llama")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(base_files, "snapshot_download", fetch)
+    assert agree(logits(loaded(into(folder, "acme/llama").folder)), logits(together(model_folder("llama"), folder)))
+    assert asked == [("acme/llama", True, True)]
+
+
+def test_a_base_model_that_cannot_be_fetched(
+    adapter: Adapter, into: Into, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object, **_options: object) -> str:
+        raise OSError("the line was cut")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(base_files, "snapshot_download", broken)
+    with pytest.raises(LoopsError, match=r"base_model: 'acme/llama' could not be fetched .*the line was cut"):
+        into(adapter("llama"), "acme/llama")
+    assert not (tmp_path / "merged").exists()
 
 
 # ------------------------------------------------------------------ what is refused
