@@ -5,8 +5,9 @@ no connection.
 from __future__ import annotations
 
 import re
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import attrs
@@ -80,13 +81,49 @@ class CheckpointFolder:
         """Where a file goes."""
         return self._root / file.relative_file_name
 
-    def missing(self) -> list[tuple[int, CheckpointFile]]:
-        """The files that are not there as a whole, with their places in the service's order."""
-        return [(index, file) for index, file in enumerate(self.files) if not self._is_whole(file)]
+    def missing(self, wanted: Collection[str]) -> list[tuple[int, CheckpointFile]]:
+        """Those of the wanted files that are not there as a whole, with their places in the service's order."""
+        listed = [(index, file) for index, file in enumerate(self.files) if file.relative_file_name in wanted]
+        return [(index, file) for index, file in listed if not self._is_whole(file)]
 
     def _is_whole(self, file: CheckpointFile) -> bool:
         path = self.path(file)
         return path.is_file() and path.stat().st_size == file.size_bytes
+
+    def require_room(self, files: list[CheckpointFile]) -> None:
+        """Refuse to begin what cannot be finished: files that the disk has no room for.
+
+        Raises:
+            LoopsError: says how much is wanted and how much is free.
+        """
+        wanted = sum(file.size_bytes - self._have(file) for file in files)
+        if (free := shutil.disk_usage(self._root).free) < wanted:
+            raise LoopsError(f"folder: {wanted:,} bytes are still to come, {free:,} are free in {self._root}")
+
+    def _have(self, file: CheckpointFile) -> int:
+        part = self.path(file).with_name(self.path(file).name + PART)
+        return min(part.stat().st_size, file.size_bytes) if part.is_file() else 0
+
+    def verify(self, file: CheckpointFile) -> None:
+        """Look into a file that has come: tensors must be where the file says that they are, and all of them there.
+
+        Raises:
+            ProtocolError: they are not; the file is gone again.
+        """
+        path = self.path(file)
+        if path.suffix != ".safetensors":
+            return
+        from safetensors import SafetensorError, safe_open  # who downloads nothing can do without
+
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            path.unlink()
+            raise ProtocolError(
+                f"{file.relative_file_name} has come as announced and is no whole safetensors file ({error}): it was "
+                f"not kept; if that happens again, the checkpoint itself is damaged"
+            ) from None
 
     def open(self) -> None:
         """Make the folder ready.

@@ -5,7 +5,7 @@ How one file comes over the network is not decided here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -28,6 +28,7 @@ async def download_checkpoint(
     folder: str | Path,
     *,
     parallel: int = 4,
+    only: Collection[str] | None = None,
     on_progress: Progress | None = None,
 ) -> list[Path]:
     """Download all files of a checkpoint.
@@ -38,6 +39,7 @@ async def download_checkpoint(
         folder: where to; made if missing. Else it must be empty, or hold a download of this very checkpoint, which is
             then completed: whole files stay, partial ones are gone on with.
         parallel: most files at the same time.
+        only: names of the files that are wanted now; a later download brings the others.
         on_progress: called with the bytes that are there and the bytes there will be.
 
     Returns:
@@ -47,7 +49,8 @@ async def download_checkpoint(
         InvalidInputError: an argument is wrong, or `folder` holds something else; nothing was downloaded.
         NotFoundError: there is no such checkpoint.
         UnsupportedError: its files are kept where presigned addresses do not lead.
-        ProtocolError: the service named a file outside the folder, or one of another size than announced.
+        ProtocolError: the service named a file outside the folder, or one of another size than announced; a file has
+            come with another content than its server says, or is no whole safetensors file.
         LoopsError: a file could not be had or not be written; asking again goes on from there.
     """
     check_int("parallel", parallel, low=1)
@@ -58,8 +61,9 @@ async def download_checkpoint(
     check_names(files)
     place = CheckpointFolder(folder, checkpoint_id, files)
     await asyncio.to_thread(place.open)
-    await _Downloads(control, place, on_progress).run(parallel)
-    return [place.path(file) for file in files]
+    wanted = [file for file in files if only is None or file.relative_file_name in only]
+    await _Downloads(control, place, wanted, on_progress).run(parallel)
+    return [place.path(file) for file in wanted]
 
 
 def _check_folder(folder: object) -> None:
@@ -127,13 +131,20 @@ async def _require_files(control: ControlPlane, checkpoint_id: str) -> None:
 class _Downloads:
     """The files of one folder on their way, a few at a time."""
 
-    def __init__(self, control: ControlPlane, place: CheckpointFolder, on_progress: Progress | None) -> None:
+    def __init__(
+        self,
+        control: ControlPlane,
+        place: CheckpointFolder,
+        wanted: list[CheckpointFile],
+        on_progress: Progress | None,
+    ) -> None:
         self._control, self._place, self._on_progress = control, place, on_progress
-        self._there = {file.relative_file_name: file.size_bytes for file in place.files}
+        self._there = {file.relative_file_name: file.size_bytes for file in wanted}
         self._done = self._total = sum(self._there.values())
 
     async def run(self, parallel: int) -> None:
-        missing = await asyncio.to_thread(self._place.missing)
+        missing = await asyncio.to_thread(self._place.missing, self._there)
+        await asyncio.to_thread(self._place.require_room, [file for _, file in missing])
         for _, file in missing:
             self._done -= file.size_bytes
             self._there[file.relative_file_name] = 0
@@ -156,6 +167,7 @@ class _Downloads:
                 self._fresh(index, file),
                 self._counter(file.relative_file_name),
             ).run()
+            await asyncio.to_thread(self._place.verify, file)
 
     def _fresh(self, index: int, file: CheckpointFile) -> Callable[[], Awaitable[str]]:
         """Addresses live for minutes, a large checkpoint takes longer: the file's own is asked for when it is too old.

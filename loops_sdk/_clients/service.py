@@ -547,7 +547,8 @@ class ServiceClient:
             InvalidInputError: an argument is wrong, or `folder` holds something else; nothing was downloaded.
             NotFoundError: there is no such checkpoint.
             UnsupportedError: its files are in a volume, or the client is a `local` one.
-            ProtocolError: the service named a file outside the folder, or one of another size than it has.
+            ProtocolError: the service named a file outside the folder, or one of another size than it has; a file came
+                with another content than its server says, or is no whole safetensors file.
             LoopsError: a file could not be had, or not be written; the same call goes on from there.
         """
         control = self._way.control("download_checkpoint")

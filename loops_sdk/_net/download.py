@@ -16,6 +16,7 @@ from pathlib import Path
 
 from loops_sdk._net.addresses import origin
 from loops_sdk._net.caller import Caller
+from loops_sdk._net.digests import Digest
 from loops_sdk._net.transport import Stream
 from loops_sdk._wire.failures import error_from_response
 from loops_sdk._wire.retrying import Backoff, Budget, Wait, decide
@@ -70,6 +71,8 @@ class Download:
         self._part = path.with_name(path.name + PART)
         self._renew: Callable[[], Awaitable[str]] | None = renew
         self._on_bytes = on_bytes
+        self._etag: str | None = None
+        self._digest: Digest | None = None
 
     async def run(self) -> None:
         """Fetch the file. When this ends early, by an error or by cancellation, there is no file at `path`.
@@ -77,7 +80,8 @@ class Download:
         Raises:
             StatusError: the server refuses, also a fresh address.
             ConnectionFailedError, RequestTimeoutError: the connection failed, also the last time.
-            ProtocolError: the file has another size, or the fresh address is none.
+            ProtocolError: the file has another size, another content than the server says, or the fresh address is
+                none.
             ClientClosedError: the client was closed.
             LoopsError: the disk does not take it.
         """
@@ -130,8 +134,9 @@ class Download:
         headers = {"Range": f"bytes={start}-"} if start else {}
         async with self._caller.transport.stream(self._url, headers=headers, idle=_IDLE) as answer:
             if answer.status == 200:
+                self._etag = answer.headers.get("ETag")
                 await self._write(answer, 0)
-            elif answer.status == 206 and _range(answer) == (start, self._size):
+            elif answer.status == 206 and _range(answer) == (start, self._size) and self._is_of_the_same(answer):
                 await self._write(answer, start)
             elif start and answer.status in (206, 416):
                 return False
@@ -139,7 +144,13 @@ class Download:
                 raise _refusal(self._name, answer, await answer.piece())
         return True
 
+    def _is_of_the_same(self, answer: Stream) -> bool:
+        """Whether a part belongs to what came before it: the file may have been changed under its name."""
+        before, self._etag = self._etag, answer.headers.get("ETag")
+        return before is None or before == self._etag
+
     async def _write(self, answer: Stream, offset: int) -> None:
+        self._digest = Digest.said(answer.headers)
         length = answer.headers.get("Content-Length", "")
         if length.isdecimal() and offset + int(length) != self._size:
             raise self._wrong_size(offset + int(length))
@@ -158,6 +169,9 @@ class Download:
     async def _finish(self) -> None:
         with self._part.open("ab") as file:  # an empty file needs no request and is made here
             await asyncio.to_thread(os.fsync, file.fileno())
+        if self._digest is not None and not await asyncio.to_thread(self._digest.is_of, self._part):
+            self._part.unlink()
+            raise ProtocolError(f"{self._name} has come with another content than the server says; it was not kept")
         self._part.replace(self._path)
 
     def _have(self) -> int:

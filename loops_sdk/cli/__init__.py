@@ -19,12 +19,15 @@ from loops_sdk.cli.completion import completion
 from loops_sdk.cli.docs import docs
 from loops_sdk.cli.doctor import doctor
 from loops_sdk.cli.examples import examples
+from loops_sdk.cli.merge import merge
 from loops_sdk.cli.models import models
 from loops_sdk.cli.plot import plot
+from loops_sdk.cli.push_hf import push_hf
 from loops_sdk.cli.quickstart import quickstart
 from loops_sdk.cli.run import run
 from loops_sdk.cli.runs import runs
 from loops_sdk.cli.serve import serve
+from loops_sdk.cli.vllm import vllm
 from loops_sdk.errors import LoopsError
 from loops_sdk.instrumentation import RedactingFilter
 
@@ -66,6 +69,8 @@ def loops() -> None:
 
 for command in (quickstart, examples, run, serve, runs, plot, checkpoints, models, docs, doctor, completion):
     loops.add_command(command)
+for command in (merge, push_hf, vllm):
+    checkpoints.add_command(command)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from loops_sdk import to_dict
+from loops_sdk._clients.checkpoint_folder import RECORD
 from loops_sdk._clients.control import ControlPlane
-from loops_sdk._clients.downloads import Progress as Hears
 from loops_sdk._clients.downloads import download_checkpoint, id_of, list_files
+from loops_sdk.cli.bytes_bar import bytes_bar
 from loops_sdk.cli.completion import run_ids
-from loops_sdk.cli.connection import ask, bt_address, checkpoint_name, connection_options
-from loops_sdk.cli.output import json_option, moment, moment_of_text, print_json, print_table, size
+from loops_sdk.cli.connection import UNKNOWN_CHECKPOINT, ask, bt_address, checkpoint_name, connection_options
+from loops_sdk.cli.output import json_option, moment, moment_of_text, note, print_json, print_table, size
+from loops_sdk.errors import InvalidInputError, LoopsError
 from loops_sdk.types import Checkpoint, CheckpointFile
-
-_UNKNOWN = "CHECKPOINT is the first column of `loops checkpoints list`, or a bt:// address"
 
 checkpoint_argument = click.argument("checkpoint", callback=checkpoint_name)
 
 
-@click.group(short_help="Saved checkpoints: list, files, download.")
+@click.group(short_help="Saved checkpoints: list, files, download, merge, push-hf, vllm.")
 def checkpoints() -> None:
-    """Checkpoints on the service, or on the deployment that LOOPS_BASE_URL names."""
+    """Checkpoints on the service, or on the deployment that LOOPS_BASE_URL names.
+
+    How long a checkpoint is kept is said when it is saved: ttl_seconds of save_state and save_weights_for_sampler;
+    without it, it stays. The service has no call that shows or changes this later. To keep one for longer, download it,
+    or load it and save it again.
+    """
 
 
 @checkpoints.command("list", short_help="Checkpoints of a run, of a base model, or under an address.")
@@ -85,7 +88,7 @@ def files(base_url: str, checkpoint: str, as_json: bool) -> None:
     \b
     Example:  loops checkpoints files bt://loops:k4q95w5/sampler_weights/step-100
     """
-    found = ask(base_url, lambda control: _files_of(control, checkpoint), unknown=_UNKNOWN)
+    found = ask(base_url, lambda control: _files_of(control, checkpoint), unknown=UNKNOWN_CHECKPOINT)
     if as_json:
         print_json(found)
         return
@@ -100,22 +103,25 @@ async def _files_of(control: ControlPlane, checkpoint: str) -> list[CheckpointFi
 @checkpoints.command(short_help="Copy the files of a checkpoint into a folder.")
 @checkpoint_argument
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at the same time.")
 @json_option
 @connection_options
-def download(base_url: str, checkpoint: str, folder: Path, as_json: bool) -> None:
+def download(base_url: str, checkpoint: str, folder: Path, parallel: int, as_json: bool) -> None:
     """Copy the files of a checkpoint, which is named by its id or its bt:// address, into DIR.
 
-    DIR must be new or empty, or hold an earlier download of the same checkpoint, which is then completed. A sampler
-    checkpoint gives a folder that PeftModel.from_pretrained loads.
+    DIR must be new or empty, or hold an earlier download of the same checkpoint, which is then completed: the same
+    command goes on where it was interrupted. Every file is compared with its announced size, with its SHA-256 where the
+    file store tells it, and a safetensors file with its own table of contents. A sampler checkpoint gives a folder
+    that PeftModel.from_pretrained loads.
 
     \b
     Example:  loops checkpoints download bt://loops:k4q95w5/sampler_weights/step-100 adapter
     """
-    with _progress() as hears:
+    with _resumable(checkpoint, folder), bytes_bar() as hears:
         paths = ask(
             base_url,
-            lambda control: download_checkpoint(control, checkpoint, folder, on_progress=hears),
-            unknown=_UNKNOWN,
+            lambda control: download_checkpoint(control, checkpoint, folder, parallel=parallel, on_progress=hears),
+            unknown=UNKNOWN_CHECKPOINT,
             retries_are_told=True,
         )
     if as_json:
@@ -126,12 +132,19 @@ def download(base_url: str, checkpoint: str, folder: Path, as_json: bool) -> Non
 
 
 @contextmanager
-def _progress() -> Iterator[Hears | None]:
-    """A bar on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda there, total: bar.update(task, completed=there, total=total)
+def _resumable(checkpoint: str, folder: Path) -> Iterator[None]:
+    """Say how to go on, whatever ended it, if something has come."""
+    try:
+        yield
+    except (LoopsError, KeyboardInterrupt) as error:
+        if not isinstance(error, InvalidInputError) and (there := _there(folder)):
+            command = shlex.join(["loops", "checkpoints", "download", checkpoint, str(folder)])
+            note(f"{size(there)} are in {folder}; to go on from there: {command}")
+        raise
+
+
+def _there(folder: Path) -> int:
+    """Bytes of what a download has put into a folder."""
+    if not (folder / RECORD).is_file():
+        return 0
+    return sum(path.stat().st_size for path in folder.rglob("[!.]*") if path.is_file())

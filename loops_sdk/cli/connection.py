@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _API_KEY = "BASETEN_API_KEY"
 
+#: What to do when there is no such checkpoint.
+UNKNOWN_CHECKPOINT = "CHECKPOINT is the first column of `loops checkpoints list`, or a bt:// address"
+
 
 def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
     url = value or DEFAULT_BASE_URL

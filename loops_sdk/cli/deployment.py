@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_MODEL = "loops/tiny"
 
 
-def _base_models(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+def base_models(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
     """The one that ships, and whatever lies in the current folder."""
     shipped = [CompletionItem(DEFAULT_MODEL)] if DEFAULT_MODEL.startswith(begun) else []
     return [*shipped, CompletionItem(begun, type="file")]
@@ -35,7 +35,7 @@ def deployment_options(command: Command) -> Command:
                 "--base-model",
                 default=DEFAULT_MODEL,
                 show_default=True,
-                shell_complete=_base_models,
+                shell_complete=base_models,
                 help="A model that ships with this package, a Hugging Face id, a local folder, or a .gguf file.",
             ),
             click.option(

@@ -40,6 +40,7 @@ ENVIRONMENT = {
 }
 #: Environment variables that guests of the packages read.
 GUESTS = {
+    "HF_ENDPOINT, HF_TOKEN": "Address of the Hugging Face Hub, and the token for it: ``loops checkpoints push-hf``.",
     "HF_HOME": "Where transformers keeps tokenizers and models that it has downloaded.",
     "HTTPS_PROXY, HTTP_PROXY, NO_PROXY": "Proxies for addresses that are not on this machine, in the usual form.",
     "WANDB_API_KEY, WANDB_BASE_URL, WANDB_MODE": "Key, server and mode of Weights & Biases, see `WandbConfig`.",

@@ -323,6 +323,10 @@ async def test_a_shell_completes(loops: Loops, start: Start, plane: Plane) -> No
         ("loops examples show quick", {"quickstart"}),
         ("loops runs show r", {"r1"}),
         ("loops checkpoints list --run-id r", {"r1"}),
+        ("loops checkpoints merge adap", {"adap"}),  # a folder, whose names the shell knows
+        ("loops checkpoints merge adapter out --base-model loops/t", {"loops/tiny"}),
+        ("loops checkpoints merge --dtype b", {"bfloat16"}),
+        ("loops checkpoints p", {"push-hf"}),
     ],
 )
 async def test_what_is_completed(start: Start, plane: Plane, words: str, completed: set[str]) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
+import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from loops_sdk._clients import checkpoint_folder
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.downloads import download_checkpoint
 from loops_sdk._net.network import Network
 from loops_sdk.errors import ClientClosedError, InvalidInputError, PermissionDeniedError
 
+from .adapter_files import adapter_files
 from .conftest import ADDRESS, Loops, Plane, Start, checkpoint_record
 
 FILES = "GET /v1/loops/checkpoints/id-step-1/files"
@@ -244,6 +250,95 @@ async def test_files_that_change_on_the_way(loops: Loops, plane: Plane, folder: 
     assert "have changed while a.json was on its way" in done.err
 
 
+async def test_a_file_that_is_not_what_it_is_called(loops: Loops, plane: Plane, folder: Path) -> None:
+    """Of the announced size, and yet cut or something else: tensors say themselves where they are."""
+    plane.files = adapter_files()
+    whole = plane.files["adapter_model.safetensors"]
+    for damaged in (whole[:-8], whole[:8] + b" " * (len(whole) - 8), b""):
+        plane.files["adapter_model.safetensors"] = damaged
+        shutil.rmtree(folder, ignore_errors=True)
+        done = await loops("checkpoints", "download", "id-step-1", str(folder), "--parallel", "1")
+        assert (done.code, list(content(folder))) == (1, ["adapter_config.json"])
+        assert "adapter_model.safetensors has come as announced and is no whole safetensors file" in done.err
+        assert "the checkpoint itself is damaged" in done.err
+    plane.files["adapter_model.safetensors"] = whole
+    shutil.rmtree(folder)
+    assert (await loops("checkpoints", "download", "id-step-1", str(folder))).code == 0
+
+
+async def test_no_room_on_the_disk(loops: Loops, plane: Plane, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await loops("checkpoints", "download", "id-step-1", str(folder))
+    (folder / "sub" / "b.bin").rename(folder / "sub" / "b.bin.part")
+    os.truncate(folder / "sub" / "b.bin.part", 4000)
+    (folder / "a.json").unlink()
+    plane.asked.clear()
+    free = 1001
+    monkeypatch.setattr(checkpoint_folder.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, free))  # type: ignore[attr-defined]
+    done = await loops("checkpoints", "download", "id-step-1", str(folder))
+    assert done.code == 1
+    assert f"folder: 1,002 bytes are still to come, 1,001 are free in {folder}" in done.err
+    assert not any("/store/" in line for line in plane.lines())
+    free = 1002  # what is there already is not wanted again
+    assert (await loops("checkpoints", "download", "id-step-1", str(folder))).code == 0
+
+
+async def test_what_has_come_is_told_with_the_command_that_goes_on(loops: Loops, plane: Plane, tmp_path: Path) -> None:
+    folder = tmp_path / "to here"
+    plane.answers("GET /store/sub/b.bin", 404)
+    done = await loops("checkpoints", "download", ADDRESS, str(folder))
+    assert done.code == 1
+    told = done.err.splitlines()[0]
+    assert told == f"2 B are in {folder}; to go on from there: loops checkpoints download {ADDRESS} '{folder}'"
+    del plane.on["GET /store/sub/b.bin"]
+    assert (await loops(*shlex.split(told.partition(": ")[2])[1:])).code == 0
+    assert content(folder) == plane.files
+
+
+async def test_nothing_is_told_where_nothing_has_come(loops: Loops, folder: Path) -> None:
+    done = await loops("checkpoints", "download", "id-step-9", str(folder))
+    assert (done.code, "to go on" in done.err) == (1, False)
+    (made(folder) / "notes.txt").write_text("of somebody else")
+    done = await loops("checkpoints", "download", "id-step-9", str(folder))
+    assert (done.code, "to go on" in done.err) == (1, False)
+
+
+async def test_ctrl_c_leaves_what_has_come_and_says_how_to_go_on(start: Start, plane: Plane, folder: Path) -> None:
+    plane.files["sub/b.bin"] = bytes(500_000)
+
+    async def stalls(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "500000"})
+        await response.prepare(request)
+        await response.write(bytes(250_000))
+        await asyncio.Event().wait()
+        return response
+
+    plane.on["GET /store/sub/b.bin"] = stalls
+    process = await start("checkpoints", "download", "id-step-1", str(folder))
+    await asyncio.to_thread(wait_for_half, folder)
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    command = f"loops checkpoints download id-step-1 {folder}"
+    assert (process.returncode, out) == (130, b"")
+    told = err.decode().splitlines()
+    assert told[0].endswith(f"kB are in {folder}; to go on from there: {command}")
+    assert told[-1] == "interrupted"
+    del plane.on["GET /store/sub/b.bin"]
+    plane.asked.clear()
+    again = await start(*command.split()[1:])
+    assert await again.wait() == 0
+    assert content(folder) == plane.files
+    (rest,) = [request.headers["Range"] for request in plane.asked if request.path == "/store/sub/b.bin"]
+    assert 200_000 < int(rest.removeprefix("bytes=").removesuffix("-")) <= 250_000
+
+
+def wait_for_half(folder: Path) -> None:
+    """Until a good part of it is on the disk: another process writes it, and tells nobody."""
+    path, end = folder / "sub" / "b.bin.part", time.monotonic() + 30
+    while not (path.exists() and path.stat().st_size > 200_000):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @pytest.fixture
 async def control(plane: Plane) -> AsyncIterator[ControlPlane]:
     network = Network()
@@ -293,6 +388,29 @@ async def test_so_many_at_the_same_time_and_no_more(
     assert [path.read_bytes() for path in paths] == list(plane.files.values())
     assert (told[0], told[-1]) == ((0, 81), (81, 81))
     assert [there for there, _ in told] == sorted(there for there, _ in told)
+
+
+async def test_as_many_as_the_command_is_told(loops: Loops, crowd: Crowd, folder: Path) -> None:
+    going = asyncio.create_task(loops("checkpoints", "download", "id-step-1", str(folder), "--parallel", "7"))
+    for _ in range(7):
+        await asyncio.wait_for(crowd.reached.acquire(), 10)
+    crowd.go.set()
+    assert ((await going).code, crowd.most) == (0, 7)
+
+
+@pytest.mark.parametrize("parallel", ["0", "33", "many"])
+async def test_too_few_and_too_many_at_the_same_time(loops: Loops, plane: Plane, folder: Path, parallel: str) -> None:
+    done = await loops("checkpoints", "download", "id-step-1", str(folder), "--parallel", parallel)
+    assert (done.code, plane.asked) == (2, [])
+
+
+async def test_only_what_is_wanted_now(control: ControlPlane, plane: Plane, folder: Path) -> None:
+    """The rest may come later, into the same folder."""
+    paths = await download_checkpoint(control, "id-step-1", folder, only=["c", "sub/b.bin", "none"])
+    assert [path.name for path in paths] == ["b.bin", "c"]
+    assert list(content(folder)) == ["c", "sub/b.bin"]
+    await download_checkpoint(control, "id-step-1", folder)
+    assert content(folder) == plane.files
 
 
 async def test_one_failure_ends_the_others(

@@ -87,6 +87,27 @@ async def test_peft_loads_what_was_downloaded(
     assert any(bool(tensor.any()) for name, tensor in plain.weights().items() if "lora_B" in name)  # it is not fresh
 
 
+async def test_what_was_merged_computes_what_the_sampler_does(
+    published: Published, loops: Any, batch: list[Datum], tmp_path: Path
+) -> None:
+    """By the command, from the checkpoint, which changes the head as well; the base model is the one that it names."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    out = tmp_path / "merged"
+    said = json.loads(await loops("checkpoints", "merge", published.address, str(out), "--dtype", "float32", "--json"))
+    assert said["layers"] > 4
+    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    sampler = await (await published.training.save_weights_and_get_sampling_client_async("same"))
+    for datum in batch:
+        tokens = datum.model_input.to_ints()
+        with torch.inference_mode():
+            log_p = torch.log_softmax(model(input_ids=torch.tensor([tokens])).logits[0, :-1], -1)
+        values = log_p.gather(1, torch.tensor(tokens[1:])[:, None])[:, 0].tolist()
+        expected = [pytest.approx(value, abs=1e-3) for value in values]
+        assert await sampler.compute_logprobs_async(tokens) == [None, *expected]
+
+
 async def test_what_was_downloaded_is_what_was_saved(
     deployment: Any, published: Published, loops: Any, tmp_path: Path
 ) -> None:

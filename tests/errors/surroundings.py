@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -192,6 +193,23 @@ async def data_dir_in_use(world: World) -> AsyncIterator[Path]:
     async with contextlib.AsyncExitStack() as held:
         held.enter_context(held_folder(folder))
         yield folder
+
+
+@given
+async def adapter(world: World) -> AsyncIterator[str]:
+    """A folder with an adapter that was trained on another machine."""
+    folder = world.folder / "adapter"
+    folder.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 32, "base_model_name_or_path": "/models/island"}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    yield "adapter"
+
+
+@given
+async def no_hub_token(world: World) -> AsyncIterator[None]:
+    """Nobody is logged in to the Hugging Face Hub."""
+    with mock.patch("huggingface_hub.get_token", return_value=None):
+        yield
 
 
 @given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,15 @@ async def test_ranges_so_that_a_download_can_go_on(plane: Plane, run_id: str) ->
     assert status == 416
     async with plane.peer.session.head(file["url"]) as response:
         assert (response.status, response.content_length) == (200, len(content))
+
+
+async def test_whole_or_in_part_a_file_says_what_all_of_it_comes_to(plane: Plane, run_id: str) -> None:
+    for file in (await plane.files(run_id))["presigned_urls"]:
+        expected = base64.b64encode(hashlib.sha256(FILES[file["relative_file_name"]]).digest()).decode()
+        for headers in ({}, {"Range": "bytes=1-"}):
+            async with plane.peer.session.get(file["url"], headers=headers) as response:
+                assert response.status in (200, 206)
+                assert response.headers["Repr-Digest"] == f"sha-256=:{expected}:"
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {KEY}", "Bearer wrong", "Basic x"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import errno
+import hashlib
 import os
 import re
 from collections.abc import Awaitable, Callable
@@ -44,6 +47,7 @@ class Store:
     content: bytes = CONTENT
     ranges: bool = True
     signature: str = "good"
+    headers: dict[str, str] = attrs.field(factory=dict)
     asked: list[Any] = attrs.field(factory=list)
     script: list[Callable[[web.Request], Awaitable[web.StreamResponse]]] = attrs.field(factory=list)
 
@@ -57,14 +61,14 @@ class Store:
         return self.whole() if "Range" not in request.headers or not self.ranges else self.part(request)
 
     def whole(self) -> web.Response:
-        return web.Response(body=self.content)
+        return web.Response(body=self.content, headers=self.headers)
 
     def part(self, request: web.Request) -> web.Response:
         start = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
         if start >= len(self.content):
             return web.Response(status=416)
         last, total = len(self.content) - 1, len(self.content)
-        headers = {"Content-Range": f"bytes {start}-{last}/{total}"}
+        headers = {"Content-Range": f"bytes {start}-{last}/{total}", **self.headers}
         return web.Response(status=206, body=self.content[start:], headers=headers)
 
     def sent_ranges(self) -> list[str | None]:
@@ -404,6 +408,67 @@ async def test_what_is_no_address_is_the_services_fault(get: Get, url: str) -> N
     assert "you@" not in str(caught.value)
 
 
+# ---------------------------------------------------------------- what the server says of the content
+
+DIGEST = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
+OTHER = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [("Repr-Digest", "sha-256=:{}:"), ("Repr-Digest", "md5=:AA==:, sha-256=:{}:"), ("x-amz-checksum-sha256", "{}")],
+)
+async def test_a_file_is_compared_with_what_the_server_says(
+    get: Get, store: Store, tmp_path: Path, header: tuple[str, str]
+) -> None:
+    name, form = header
+    store.headers = {name: form.format(OTHER)}
+    with pytest.raises(
+        ProtocolError, match="weights/a has come with another content than the server says; it was not kept"
+    ):
+        await get()
+    assert names(tmp_path) == []
+    store.headers = {name: form.format(DIGEST)}
+    assert (await get()).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("value", [f"{OTHER}-3", "none", f"sha-512=:{OTHER}:", "sha-256=:" + "=" * 44 + ":"])
+async def test_what_is_said_of_something_else_is_not_compared(get: Get, store: Store, value: str) -> None:
+    store.headers = {"Repr-Digest": value, "x-amz-checksum-sha256": value}
+    assert (await get()).read_bytes() == CONTENT
+
+
+async def test_parts_that_do_not_belong_together_are_found_out(get: Get, store: Store, tmp_path: Path) -> None:
+    """What an earlier download left may be of a file that was there before this one."""
+    (tmp_path / "a.part").write_bytes(bytes(HALF))
+    store.headers = {"Repr-Digest": f"sha-256=:{DIGEST}:"}
+    with pytest.raises(ProtocolError, match="another content"):
+        await get()
+    assert names(tmp_path) == []
+    assert (await get()).read_bytes() == CONTENT
+
+
+async def test_a_file_that_is_changed_on_the_way_is_begun_anew(get: Get, store: Store) -> None:
+    store.headers = {"ETag": '"1"'}
+    store.breaks_after(HALF)
+
+    async def changed(request: web.Request) -> web.StreamResponse:
+        store.headers, store.content = {"ETag": '"2"'}, CONTENT[::-1]
+        return store.part(request)
+
+    store.script.append(changed)
+    assert (await get()).read_bytes() == CONTENT[::-1]
+    assert store.sent_ranges() == [None, f"bytes={HALF}-", None]
+
+
+async def test_a_file_that_stays_the_same_is_gone_on_with(get: Get, store: Store) -> None:
+    store.headers = {"ETag": '"1"'}
+    store.breaks_after(HALF)
+    store.breaks_after(HALF // 2)
+    assert (await get()).read_bytes() == CONTENT
+    assert store.sent_ranges() == [None, f"bytes={HALF}-", f"bytes={HALF + HALF // 2}-"]
+
+
 # ---------------------------------------------------------------- the end of it
 
 
@@ -452,3 +517,47 @@ async def test_a_disk_that_refuses_is_an_error_of_ours(get: Get, tmp_path: Path)
         await get()
     assert type(caught.value) is LoopsError
     assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_disk_that_becomes_full_keeps_what_has_come(
+    get: Get, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a path that takes the first half."""
+    usual = Path.open
+
+    def bounded(path: Path, mode: str = "r", *more: Any, **options: Any) -> Any:
+        file = usual(path, mode, *more, **options)
+        write = file.write
+
+        def some(piece: bytes) -> int:
+            if file.tell() + len(piece) > HALF:
+                write(piece[: HALF - file.tell()])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return int(write(piece))
+
+        return _Written(file, some)
+
+    monkeypatch.setattr(Path, "open", bounded)
+    with pytest.raises(LoopsError, match=r"cannot be written: No space left on device"):
+        await get()
+    monkeypatch.undo()
+    assert names(tmp_path) == ["a.part"]
+    assert (tmp_path / "a.part").stat().st_size == HALF
+    assert (await get()).read_bytes() == CONTENT
+    assert store.sent_ranges() == [None, f"bytes={HALF}-"]
+
+
+class _Written:
+    """A file that writes as it is told."""
+
+    def __init__(self, file: Any, write: Callable[[bytes], int]) -> None:
+        self._file, self.write = file, write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()

@@ -16,6 +16,7 @@ import loops_sdk
 import loops_sdk_sync
 from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.local.engine.peft_folder import WEIGHTS_FILE
 
 PACKAGES = [Path(str(package.__file__)).parent for package in (loops_sdk, loops_sdk_sync)]
 SHIPPED = PACKAGES[0] / "local" / "engine" / "tiny" / "weights"
@@ -150,6 +151,6 @@ def test_an_adapter_that_is_pickled_is_refused(tmp_path: Path) -> None:
     files = pytest.importorskip("loops_sdk.local.engine.torch_engine.files")
     import torch
 
-    torch.save({"x": torch.zeros(1)}, tmp_path / files.WEIGHTS_FILE)
+    torch.save({"x": torch.zeros(1)}, tmp_path / WEIGHTS_FILE)
     with pytest.raises(RuntimeError, match="cannot be read"):
-        files.read_tensors(tmp_path / files.WEIGHTS_FILE)
+        files.read_tensors(tmp_path / WEIGHTS_FILE)

@@ -6,7 +6,11 @@ Files are handed out by addresses that need no key; the list of them does.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 
 import attrs
 from aiohttp import web
@@ -116,7 +120,8 @@ class CheckpointRoutes:
         """One file, whole or a range of it, for whoever has its address."""
         run_id, save, name = (request.match_info[part] for part in ("run_id", "save", "name"))
         self._signer.check(run_id, save, name, query(request, "expires", "signature"))
-        return _File(await asyncio.to_thread(self._storage.file, run_id, save, name))
+        path = await asyncio.to_thread(self._storage.file, run_id, save, name)
+        return _File(path, headers={"Repr-Digest": await asyncio.to_thread(_digest, path)})
 
 
 class _File(web.FileResponse):
@@ -124,6 +129,21 @@ class _File(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None if self.prepared else await super().prepare(request)
+
+
+def _digest(path: Path) -> str:
+    """What a file's content comes to (RFC 9530), so that whoever gets it in parts can tell whether they fit."""
+    try:
+        return _digest_of(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise NotFoundError(f"the file {path.name!r} is gone", status=404) from None
+
+
+@lru_cache(maxsize=256)
+def _digest_of(path: Path, _changed_at: int) -> str:
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").digest()
+    return f"sha-256=:{base64.b64encode(value).decode()}:"
 
 
 def _require_fit(saved: Saved, run: RunRecord) -> None:

@@ -19,16 +19,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.local.engine.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_FILE
 from loops_sdk.local.engine.protocol import AdapterConfig
-from loops_sdk.local.engine.torch_engine.files import (
-    CONFIG_FILE,
-    PREFIX,
-    WEIGHTS_FILE,
-    read_tensors,
-    require_like,
-    write_json,
-    write_tensors,
-)
+from loops_sdk.local.engine.torch_engine.files import read_tensors, require_like, write_json, write_tensors
 from loops_sdk.local.engine.torch_engine.heads import LowRank
 from loops_sdk.local.engine.torch_engine.linears import Linears
 from loops_sdk.local.engine.torch_engine.models import BaseModel

@@ -1,4 +1,4 @@
-"""Names and tensor files of a PEFT folder. Loads neither peft nor a model."""
+"""Tensor files and JSON files of a saved adapter. Loads neither peft nor a model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["CONFIG_FILE", "PREFIX", "WEIGHTS_FILE", "read_tensors", "require_like", "write_json", "write_tensors"]
+__all__ = ["read_tensors", "require_like", "write_json", "write_tensors"]
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-#: What PEFT puts before a module's path in the names of tensors.
-PREFIX = "base_model.model."
 #: What readers for torch expect to be told.
 _FORMAT = {"format": "pt"}
 

@@ -15,7 +15,7 @@ import attrs
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from loops_sdk.local.engine.torch_engine.files import CONFIG_FILE, PREFIX, WEIGHTS_FILE
+from loops_sdk.local.engine.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_FILE
 from loops_sdk.local.engine.torch_engine.heads import LowRank
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 
