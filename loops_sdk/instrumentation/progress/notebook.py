@@ -1,0 +1,70 @@
+"""Lines in the output of a notebook's cell, in Jupyter, Colab and wherever else a kernel can update what it displays.
+
+`rich` needs ipywidgets to draw in a notebook more than once. What it renders is HTML in the end, which every front end
+can replace by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from loops_sdk.instrumentation.progress.looks import drawn
+from loops_sdk.instrumentation.progress.waits import Line
+
+__all__ = ["Notebook", "in_notebook"]
+
+_WIDTH = 100
+_PRE = '<pre style="margin:0;white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def _shell() -> Any:
+    """The shell of IPython, if the program runs in one."""
+    module = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
+
+
+def in_notebook() -> bool:
+    """Whether the program runs in the kernel of a notebook."""
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(_shell()).__mro__)
+
+
+class Notebook:
+    """The output of the cell that runs: one place per cell, and the lines in it."""
+
+    pause = 0.5
+
+    def __init__(self) -> None:
+        self._place: Any = None
+        self._cell: object = None
+
+    def draw(self, lines: Sequence[Line]) -> None:
+        self._show(as_html(lines, time.monotonic()))
+
+    def erase(self) -> None:
+        if self._place is not None:
+            self._show("")
+
+    def close(self) -> None:
+        """Nothing was changed."""
+
+    def _show(self, html: str) -> None:
+        module = importlib.import_module("IPython.display")
+        cell = getattr(_shell(), "execution_count", None)
+        if self._place is None or (html and cell != self._cell):
+            self._place, self._cell = module.display(module.HTML(html), display_id=True), cell
+        else:
+            self._place.update(module.HTML(html))
+
+
+def as_html(lines: Sequence[Line], now: float) -> str:
+    """Lines as HTML that needs no style sheet."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), record=True, width=_WIDTH, force_jupyter=False, color_system="truecolor")
+    console.print(drawn(lines, width=_WIDTH, ascii_only=False, now=now))
+    return console.export_html(inline_styles=True, code_format=_PRE)
