@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from loops_sdk import to_dict
 from loops_sdk._clients.control import ControlPlane
-from loops_sdk._clients.downloads import Progress as Hears
 from loops_sdk._clients.downloads import download_checkpoint, id_of, list_files
 from loops_sdk.cli.completion import run_ids
 from loops_sdk.cli.connection import ask, bt_address, checkpoint_name, connection_options
@@ -111,27 +105,14 @@ def download(base_url: str, checkpoint: str, folder: Path, as_json: bool) -> Non
     \b
     Example:  loops checkpoints download bt://loops:k4q95w5/sampler_weights/step-100 adapter
     """
-    with _progress() as hears:
-        paths = ask(
-            base_url,
-            lambda control: download_checkpoint(control, checkpoint, folder, on_progress=hears),
-            unknown=_UNKNOWN,
-            retries_are_told=True,
-        )
+    paths = ask(
+        base_url,
+        lambda control: download_checkpoint(control, checkpoint, folder),
+        unknown=_UNKNOWN,
+        retries_are_told=True,
+    )
     if as_json:
         print_json({"checkpoint": checkpoint, "folder": str(folder), "files": [str(path) for path in paths]})
     else:
         total = size(sum(path.stat().st_size for path in paths))
         click.echo(f"{len(paths)} file{'' if len(paths) == 1 else 's'}, {total}, in {folder}")
-
-
-@contextmanager
-def _progress() -> Iterator[Hears | None]:
-    """A bar on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda there, total: bar.update(task, completed=there, total=total)
