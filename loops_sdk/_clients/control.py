@@ -100,9 +100,9 @@ class ControlPlane:
             self._seen.add(run.id)
         return self._trusted_run(run)
 
-    async def get_run(self, run_id: str) -> Run:
+    async def get_run(self, run_id: str, patience: Patience = READS) -> Run:
         """A run with its paired sampler."""
-        return self._trusted_run((await self._ask(endpoints.GET_RUN, run_id=run_id)).run)
+        return self._trusted_run((await self._ask(endpoints.GET_RUN, patience, run_id=run_id)).run)
 
     async def create_sampler(
         self, body: CreateSamplerBody, base_model: str | None = None, *, timeout: float
