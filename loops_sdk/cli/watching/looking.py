@@ -105,7 +105,7 @@ class Looking:
             self._served(run.sampler if summary["sampler_state"] == "ACTIVE" else None, told),
         )
         operations = operations or {"unfinished": [], "operations": [], "queued": None}
-        if operations["queued"] is None and summary["state"] == "ACTIVE":
+        if operations["queued"] is None and summary["state"] == "RUNNING":
             told.trouble("trainer", "it does not say what runs and waits")
         listed = [*operations["unfinished"], *operations["operations"]]
         return {
@@ -133,12 +133,10 @@ class Looking:
         found = {"state": run.status.name, "sampler_state": sampler.status.name if sampler else None}
         if run.status.name == "INACTIVE":
             return found
-        known, status = (
-            self._there(endpoints.LIST_OPERATIONS, run.base_url),
-            self._there(endpoints.STATUS, run.base_url),
-        )
+        asked = self._there(endpoints.LIST_OPERATIONS, run.base_url)
+        status = self._there(endpoints.STATUS, run.base_url)
         operations, state, version = await asyncio.gather(
-            told.of("trainer", known),
+            told.of("trainer", asked),
             told.of("trainer", status),
             self._sampler_version(sampler, told),
         )

@@ -23,7 +23,7 @@ _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _CURVE, _ROOM = 32, 50
 #: Curves that are shown, and operations of each kind.
 _MOST_CURVES, _MOST = 12, 6
-_COLOURS = {"ACTIVE": "green", "running": "green", "error": "red", "INACTIVE": "dim"}
+_COLOURS = {"ACTIVE": "green", "RUNNING": "green", "running": "green", "error": "red", "INACTIVE": "dim"}
 
 
 # ------------------------------------------------------------------ for programs

@@ -122,8 +122,11 @@ class Display:
                 self._thread = thread
 
     def _run(self) -> None:
+        self._attempt(self._draw_all)
+
+    def _draw_all(self) -> None:
         while self._due():
-            self._attempt(self._draw)
+            self._draw()
 
     def _due(self) -> bool:
         """Wait until something is to be drawn; false when nothing is any more."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from loops_sdk.instrumentation.progress.waits import Line
 
 if TYPE_CHECKING:
-    from rich.console import OverflowMethod, RenderableType
+    from rich.console import RenderableType
+    from rich.text import Text
 
 __all__ = ["as_text", "drawn"]
 
@@ -21,32 +22,47 @@ _BAR, _ROOM = 20, 72
 
 
 def drawn(lines: Sequence[Line], *, width: int, ascii_only: bool, now: float) -> RenderableType:
-    """Lines below each other: what, how far, and for how long.
+    """Lines below each other: what, how far, and for how long. None is wider than the terminal.
 
     Args:
         width: columns that there are.
         ascii_only: whether other characters cannot be shown.
         now: seconds on any clock, for the picture that moves.
     """
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
+    from rich.console import Group
     from rich.text import Text
 
+    shown = [(Text(_subject(line)), line, _fitting(list(_figures(line)), width // 2)) for line in lines[:_MOST]]
+    bars = width >= _ROOM and any(line.total for line in lines)
+    least = width - 3 - max(len(figures) for _, _, figures in shown) - (_BAR + 1 if bars else 0)
+    column = min(max(subject.cell_len for subject, _, _ in shown), least)
     frames = _ASCII_FRAMES if ascii_only else _FRAMES
     frame = frames[int(now * _PER_SECOND) % len(frames)]
-    overflow: OverflowMethod = "crop" if ascii_only else "ellipsis"
-    figures = [", ".join(_figures(line)) for line in lines]
-    bars = width >= _ROOM and any(line.total for line in lines)
-    others = 3 + max(map(len, figures)) + (_BAR + 1 if bars else 0)
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for line, said in zip(lines[:_MOST], figures, strict=False):
-        text = Text(f"{frame} {_subject(line)}", no_wrap=True)
-        text.truncate(max(width - others, width // 2), overflow=overflow)
-        bar: RenderableType = ProgressBar(line.total, line.done or 0, width=_BAR) if line.total else ""
-        table.add_row(text, *[bar] * bars, Text(said, style="cyan", no_wrap=True, overflow=overflow))
-    if len(lines) > _MOST:
-        table.add_row(Text(f"  and {len(lines) - _MOST} more", style="dim", no_wrap=True))
-    return table
+    rows = []
+    for subject, line, figures in shown:
+        subject.truncate(column, overflow="crop" if ascii_only else "ellipsis", pad=True)
+        row = Text.assemble(f"{frame} ", subject, " ", no_wrap=True, overflow="crop")
+        rows.append(row.append_text(_bar(line, ascii_only)) if bars else row)
+        row.append(figures, style="cyan")
+    more = [Text(f"  and {len(lines) - _MOST} more", style="dim")] if len(lines) > _MOST else []
+    return Group(*rows, *more)
+
+
+def _bar(line: Line, ascii_only: bool) -> Text:
+    from rich.text import Text
+
+    if not line.total:
+        return Text(" " * (_BAR + 1))
+    there, block = _BAR * min(line.done or 0, line.total) // line.total, "=" if ascii_only else "━"
+    rest = "-" if ascii_only else block
+    return Text.assemble((block * there, "green"), (rest * (_BAR - there), "bright_black"), " ")
+
+
+def _fitting(figures: list[str], width: int) -> str:
+    """As many as there is room for; the last one, the time, always."""
+    while len(figures) > 1 and len(", ".join(figures)) > width:
+        figures = figures[1:]
+    return figures[0] if len(figures) == 1 else ", ".join(figures)
 
 
 def as_text(line: Line) -> str:

@@ -81,12 +81,13 @@ class Waits:
     def add(self, wait: Wait) -> None:
         """It has begun."""
         with self._lock:
-            self._of(wait)[wait] = None
+            (self._calls.setdefault(wait.subject, {}) if wait.call else self._single)[wait] = None
 
     def remove(self, wait: Wait) -> None:
         """It is over; a second time this has no effect."""
         with self._lock:
-            if self._of(wait).pop(wait, wait) is None and wait.call:
+            waits = self._calls.get(wait.subject, {}) if wait.call else self._single
+            if waits.pop(wait, wait) is None and wait.call:
                 self._over[wait.subject] = self._over.get(wait.subject, 0) + 1
                 self._tidy(wait.subject)
 
@@ -113,9 +114,6 @@ class Waits:
 
     def _oldest(self) -> Iterator[Wait]:
         return chain(self._single, (next(iter(calls)) for calls in self._calls.values()))
-
-    def _of(self, wait: Wait) -> dict[Wait, None]:
-        return self._calls.setdefault(wait.subject, {}) if wait.call else self._single
 
     def _tidy(self, name: str) -> None:
         if not self._calls[name]:
