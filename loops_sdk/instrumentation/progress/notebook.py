@@ -41,22 +41,28 @@ class Notebook:
     def __init__(self) -> None:
         self._place: Any = None
         self._cell: object = None
+        self._there = False
 
     def draw(self, lines: Sequence[Line]) -> None:
+        cell = getattr(_shell(), "execution_count", None)
+        if cell != self._cell:
+            self.erase()
+            self._place, self._cell = None, cell
         self._show(as_html(lines, time.monotonic()))
+        self._there = True
 
     def erase(self) -> None:
-        if self._place is not None:
+        if self._there:
             self._show("")
+            self._there = False
 
     def close(self) -> None:
         """Nothing was changed."""
 
     def _show(self, html: str) -> None:
         module = importlib.import_module("IPython.display")
-        cell = getattr(_shell(), "execution_count", None)
-        if self._place is None or (html and cell != self._cell):
-            self._place, self._cell = module.display(module.HTML(html), display_id=True), cell
+        if self._place is None:
+            self._place = module.display(module.HTML(html), display_id=True)
         else:
             self._place.update(module.HTML(html))
 
