@@ -81,7 +81,7 @@ async def address_ready(trainer_url: str, caller: Caller, timeout: float) -> Non
 
 
 async def _healthy(wait: _Wait, url: str, caller: Caller, is_over: Callable[[], Awaitable[bool]]) -> None:
-    with waiting(caller.emit, "trainer_ready", wait.what, wait.run_id) as told:
+    with waiting(caller.emit, "trainer_ready", wait.subject, wait.run_id) as told:
         await _answering(wait, url, caller, is_over, told)
 
 
@@ -199,7 +199,7 @@ async def _active(
     wake: Callable[[Patience], Awaitable[None]] | None,
     emit: Emit,
 ) -> None:
-    with waiting(emit, "sampler_ready", wait.what, wait.run_id) as told:
+    with waiting(emit, "sampler_ready", wait.subject, wait.run_id) as told:
         await _called_active(wait, look, wake, told)
 
 
@@ -249,6 +249,11 @@ class _Wait:
     session_id: str | None = None
     run_id: str | None = None
     state: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What is waited for, for people."""
+        return f"{self.what} of run {self.run_id}" if self.run_id else self.what
 
     def dead(self, state: str, trouble: LoopsError | None) -> LoopsError:
         cause = f" ({trouble.message})" if trouble else ""

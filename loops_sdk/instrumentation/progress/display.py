@@ -53,7 +53,7 @@ class Display:
         delay: seconds after which a wait gets a line.
     """
 
-    def __init__(self, surface: Surface, *, delay: float = DELAY) -> None:
+    def __init__(self, surface: Surface, *, delay: float) -> None:
         self._surface = surface
         self._waits = Waits(delay)
         self._changed = threading.Condition()
@@ -187,7 +187,7 @@ def joined(surface: Callable[[], Surface]) -> Display:
     global _display, _users
     with _meeting:
         if _display is None or _display.forked:
-            _display, _users = Display(surface()), 0
+            _display, _users = Display(surface(), delay=DELAY), 0
         _users += 1
         return _display
 

@@ -56,7 +56,7 @@ def shown(self, html):
 
 notebook.Notebook._show = shown
 notebook.Notebook.pause = 0.02
-display.DELAY = display.Display.__init__.__kwdefaults__["delay"] = 0.0
+display.DELAY = 0.0
 observer = progress_observer(None)
 """,
     """
