@@ -108,6 +108,7 @@ async def test_a_run_is_watched(saved: Saved, ask: Loops) -> None:
     async with ServiceClient(base_url=saved.stack.base_url, api_key=saved.stack.api_key) as service:
         training = await service.attach_training_client_async(saved.run_id)
         await (await training.save_weights_and_get_sampling_client_async("step-1-again"))
+        await training.forward_backward_async([Datum([1, 2, 3], {"target_tokens": [2, 3, 1]})])
         await (await training.optim_step_async(AdamParams(learning_rate=0.1)))
     said = (await ask("runs", "watch", saved.run_id, "--once", "--json")).json
     assert said["sampler"] == {"state": "ACTIVE", "policy_version": 1}

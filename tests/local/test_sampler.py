@@ -82,7 +82,7 @@ async def test_who_watches_is_told_which_weights_answer(sampler: Make, storage: 
     publish(storage, "late", favourite=3, version=2)
     assert (await peer.get("/v1/models")).status == 200  # which looks for what was published
     assert (await peer.get(f"{WATCHING}/weights")).json == {"policy_version": 2}
-    assert (await peer.get(f"{WATCHING}/weights?limit=1")).status == 400
+    assert (await peer.get(f"{WATCHING}/weights?limit=1")).status == 422
 
 
 async def test_a_completion_with_everything_reads_as_the_client_reads_it(sampler: Make) -> None:
