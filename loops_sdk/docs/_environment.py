@@ -27,7 +27,8 @@ ENVIRONMENT = {
     "in a file per run: see `loops_sdk.instrumentation.MetricsObserver`. ``loops run`` sets it for its script, ``loops "
     "serve`` prints it. Default: nothing is written.",
     "LOOPS_PROGRESS": "``0`` keeps every `ServiceClient` and `loops_sdk.local.LocalStack` that is not told otherwise "
-    "from showing what it waits for, ``1`` makes it. Default: shown in a notebook, and where standard error is a terminal.",
+    "from showing what it waits for, ``1`` makes it. Default: shown in a notebook, and where standard error is a "
+    "terminal.",
     "LOOPS_REUSE_FROM_RUN_ID": "The run whose trainer and sampler a `ServiceClient` takes over where they still run, "
     "unless a keyword names a run or a session.",
     "LOOPS_REUSE_FROM_SESSION_ID": "The session whose trainers and samplers a `ServiceClient` takes over where they "
