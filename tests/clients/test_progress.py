@@ -87,7 +87,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[list[Line]]:
             super().draw(lines)
             drawn.put(list(lines))
 
-    monkeypatch.setattr("loops_sdk.instrumentation.progress.observer.Plain", Kept)
+    monkeypatch.setattr("loops_sdk.instrumentation.progress.plain.Plain", Kept)
     monkeypatch.setattr(display, "DELAY", 0.0)
     for name in ("CI", "LOOPS_PROGRESS"):
         monkeypatch.delenv(name, raising=False)

@@ -152,7 +152,7 @@ class Display:
                 self._erase()
 
     def _erased(self) -> None:
-        if not self._shown or self._waits.lines(time.monotonic()):
+        if not self._shown or ((due := self._waits.due()) is not None and due <= time.monotonic()):
             return
         if self._drawing.acquire(timeout=_PATIENCE):  # else the thread does it, once it can draw again
             try:

@@ -8,43 +8,36 @@ from __future__ import annotations
 
 import importlib
 import io
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from loops_sdk.instrumentation.progress.looks import drawn
 from loops_sdk.instrumentation.progress.waits import Line
 
-__all__ = ["Notebook", "in_notebook"]
+__all__ = ["Notebook"]
 
 _WIDTH = 100
 _PRE = '<pre style="margin:0;white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
 
 
-def _shell() -> Any:
-    """The shell of IPython, if the program runs in one."""
-    module = sys.modules.get("IPython")
-    return None if module is None else module.get_ipython()
-
-
-def in_notebook() -> bool:
-    """Whether the program runs in the kernel of a notebook."""
-    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(_shell()).__mro__)
-
-
 class Notebook:
-    """The output of the cell that runs: one place per cell, and the lines in it."""
+    """The output of the cell that runs: one place per cell, and the lines in it.
+
+    Args:
+        cell: says which cell runs.
+    """
 
     pause = 0.5
 
-    def __init__(self) -> None:
+    def __init__(self, cell: Callable[[], object]) -> None:
+        self._running = cell
         self._place: Any = None
         self._cell: object = None
         self._there = False
 
     def draw(self, lines: Sequence[Line]) -> None:
-        cell = getattr(_shell(), "execution_count", None)
+        cell = self._running()
         if cell != self._cell:
             self.erase()
             self._place, self._cell = None, cell

@@ -6,12 +6,16 @@ The time is an argument; there is no clock, no thread and no terminal here. It m
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 
 import attrs
 
 __all__ = ["Line", "Wait", "Waits"]
+
+#: Calls that may be over and still in line, besides as many as wait.
+_FEW = 64
 
 
 @attrs.define(eq=False)
@@ -26,6 +30,7 @@ class Wait:
         state: how far it has come.
         done, total: bytes that are there, and that there will be; `None` where nothing is counted.
         first: bytes that were there in the beginning.
+        over: whether a call has ended.
     """
 
     owner: object
@@ -36,6 +41,7 @@ class Wait:
     done: int | None = None
     total: int | None = None
     first: int = 0
+    over: bool = False
 
     def counted(self, done: int, total: int) -> None:
         """So many bytes are there."""
@@ -64,6 +70,23 @@ class Line:
     speed: float | None = None
 
 
+@attrs.define
+class _Calls:
+    """All calls of a name that wait, oldest first. Those that are over stay in line for a while: to take each out of
+    the middle would cost the more, the more there are.
+    """
+
+    line: deque[Wait] = attrs.field(factory=deque)
+    waiting: int = 0
+    over: int = 0
+
+    def oldest(self) -> Wait:
+        """The one that began first; there is one."""
+        while self.line[0].over:
+            self.line.popleft()
+        return self.line[0]
+
+
 class Waits:
     """All of a process.
 
@@ -75,30 +98,29 @@ class Waits:
         self._delay = delay
         self._lock = threading.Lock()
         self._single: dict[Wait, None] = {}
-        self._calls: dict[str, dict[Wait, None]] = {}
-        self._over: dict[str, int] = {}  #: calls of a name that are over, since there was none
+        self._calls: dict[str, _Calls] = {}
 
     def add(self, wait: Wait) -> None:
         """It has begun."""
         with self._lock:
-            (self._calls.setdefault(wait.subject, {}) if wait.call else self._single)[wait] = None
+            if not wait.call:
+                self._single[wait] = None
+                return
+            calls = self._calls.setdefault(wait.subject, _Calls())
+            calls.line.append(wait)
+            calls.waiting += 1
 
     def remove(self, wait: Wait) -> None:
         """It is over; a second time this has no effect."""
         with self._lock:
-            waits = self._calls.get(wait.subject, {}) if wait.call else self._single
-            if waits.pop(wait, wait) is None and wait.call:
-                self._over[wait.subject] = self._over.get(wait.subject, 0) + 1
-                self._tidy(wait.subject)
+            self._remove(wait)
 
     def forget(self, owner: object) -> None:
         """Nobody hears any more of what this owner told of."""
         with self._lock:
-            for waits in (self._single, *self._calls.values()):
-                for wait in [one for one in waits if one.owner is owner]:
-                    del waits[wait]
-            for name in list(self._calls):
-                self._tidy(name)
+            lines = (calls.line for calls in self._calls.values())
+            for wait in [one for one in chain(self._single, *lines) if one.owner is owner]:
+                self._remove(wait, counted=False)
 
     def lines(self, now: float) -> list[Line]:
         """What is shown, in the order in which it began."""
@@ -113,19 +135,26 @@ class Waits:
             return min((wait.since + self._delay for wait in self._oldest()), default=None)
 
     def _oldest(self) -> Iterator[Wait]:
-        return chain(self._single, (next(iter(calls)) for calls in self._calls.values()))
+        return chain(self._single, (calls.oldest() for calls in self._calls.values()))
 
-    def _tidy(self, name: str) -> None:
-        if not self._calls[name]:
-            del self._calls[name]
-            self._over.pop(name, None)
+    def _remove(self, wait: Wait, *, counted: bool = True) -> None:
+        if not wait.call:
+            self._single.pop(wait, None)
+        elif not wait.over and (calls := self._calls.get(wait.subject)) is not None:
+            wait.over = True
+            calls.waiting -= 1
+            calls.over += counted
+            if calls.waiting == 0:
+                del self._calls[wait.subject]
+            elif len(calls.line) > 2 * calls.waiting + _FEW:
+                calls.line = deque(one for one in calls.line if not one.over)
 
     def _line(self, wait: Wait, now: float) -> Line:
         seconds = now - wait.since
         if not wait.call:
             speed = None if wait.done is None else (wait.done - wait.first) / max(seconds, 1e-9)
             return Line(wait.subject, seconds, wait.state or "", wait.done, wait.total, speed)
-        waiting, over = len(self._calls[wait.subject]), self._over.get(wait.subject, 0)
-        if waiting + over == 1:
+        calls = self._calls[wait.subject]
+        if calls.waiting + calls.over == 1:
             return Line(wait.subject, seconds)
-        return Line(wait.subject, seconds, f"{waiting} waiting", over, over + waiting)
+        return Line(wait.subject, seconds, f"{calls.waiting} waiting", calls.over, calls.over + calls.waiting)

@@ -57,6 +57,17 @@ def test_quick_calls_one_after_another_get_none_however_many() -> None:
         held.remove(one)
 
 
+def test_one_that_never_ends_does_not_keep_those_that_do() -> None:
+    held = holding(first := calls(1)[0])
+    for _ in range(10_000):
+        held.add(one := calls(1, 1.0)[0])
+        held.remove(one)
+    assert held.lines(9.0) == [Line("sample", 9.0, "1 waiting", 10_000, 10_001)]
+    assert len(held._calls["sample"].line) < 100
+    held.remove(first)
+    assert held.due() is None
+
+
 def test_names_and_waits_have_lines_of_their_own_in_the_order_of_their_beginning() -> None:
     held = holding(*calls(2, 3.0, "optim_step"), Wait(ME, "sampler sam1", 2.0), *calls(1, 1.0, "forward"))
     assert [line.subject for line in held.lines(9.0)] == ["forward", "sampler sam1", "optim_step"]
