@@ -13,7 +13,7 @@ from typing import TypeVar
 from loops_sdk._net.caller import READS, Patience
 from loops_sdk._net.network import Network
 from loops_sdk._wire import codec, endpoints
-from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody
+from loops_sdk._wire.bodies import CreateRunBody, CreateSamplerBody, CreateSessionBody, RunReply
 from loops_sdk._wire.endpoints import TEAM_SCOPED, Endpoint, of_team
 from loops_sdk.errors import (
     ConnectionFailedError,
@@ -23,6 +23,7 @@ from loops_sdk.errors import (
     RequestTimeoutError,
     StatusError,
 )
+from loops_sdk.instrumentation.waiting import waiting
 from loops_sdk.types import (
     Checkpoint,
     CheckpointFilesResponse,
@@ -72,7 +73,8 @@ class ControlPlane:
     async def create_session(self, training_project_id: str | None) -> Session:
         """Open a session."""
         body = CreateSessionBody(training_project_id)
-        reply = await self._post(endpoints.CREATE_SESSION, body, Patience(total=60.0))
+        with waiting(self.caller.emit, endpoints.CREATE_SESSION.name, f"session at {self.base_url}"):
+            reply = await self._post(endpoints.CREATE_SESSION, body, Patience(total=60.0))
         return reply.session
 
     async def create_run(self, body: CreateRunBody, *, with_sampler: bool, timeout: float) -> Run:
@@ -82,6 +84,10 @@ class ControlPlane:
         One at a time: of two creates whose answers are both out, nobody could tell whose run is in the list.
         """
         endpoint = endpoints.CREATE_RUN if with_sampler else endpoints.CREATE_TRAINER
+        with waiting(self.caller.emit, endpoint.name, f"new trainer for {body.base_model}"):
+            return await self._run_created(endpoint, body, timeout)
+
+    async def _run_created(self, endpoint: Endpoint[RunReply], body: CreateRunBody, timeout: float) -> Run:
         async with self._creating:
             try:
                 run = (await self._post(endpoint, body, Patience(total=timeout))).run
@@ -94,9 +100,9 @@ class ControlPlane:
             self._seen.add(run.id)
         return self._trusted_run(run)
 
-    async def get_run(self, run_id: str) -> Run:
+    async def get_run(self, run_id: str, patience: Patience = READS) -> Run:
         """A run with its paired sampler."""
-        return self._trusted_run((await self._ask(endpoints.GET_RUN, run_id=run_id)).run)
+        return self._trusted_run((await self._ask(endpoints.GET_RUN, patience, run_id=run_id)).run)
 
     async def create_sampler(
         self, body: CreateSamplerBody, base_model: str | None = None, *, timeout: float
@@ -115,14 +121,16 @@ class ControlPlane:
     async def _created(
         self, body: CreateSamplerBody, timeout: float, look: Callable[[], Awaitable[Sampler | None]]
     ) -> Sampler:
-        try:
-            sampler = (await self._post(endpoints.CREATE_SAMPLER, body, Patience(total=timeout))).sampler
-        except LoopsError as error:
-            error.add_context(session_id=body.session_id, run_id=body.run_id)
-            found = await self._recovered(error, look)
-            if found is None:
-                raise
-            sampler = found
+        subject = f"new sampler for {body.run_id or body.model_path or body.base_model}"
+        with waiting(self.caller.emit, endpoints.CREATE_SAMPLER.name, subject, body.run_id):
+            try:
+                sampler = (await self._post(endpoints.CREATE_SAMPLER, body, Patience(total=timeout))).sampler
+            except LoopsError as error:
+                error.add_context(session_id=body.session_id, run_id=body.run_id)
+                found = await self._recovered(error, look)
+                if found is None:
+                    raise
+                sampler = found
         self._seen.add(sampler.id)
         return self._trusted(sampler)
 

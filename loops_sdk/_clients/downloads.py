@@ -15,6 +15,7 @@ from loops_sdk._clients.checkpoint_folder import CheckpointFolder, check_names
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._net.download import Download
 from loops_sdk.errors import InvalidInputError, LoopsError, ProtocolError, StatusError, UnsupportedError
+from loops_sdk.instrumentation.waiting import Waiting, waiting
 from loops_sdk.types import CheckpointFile
 from loops_sdk.types._checks import check_int, shown
 
@@ -62,8 +63,20 @@ async def download_checkpoint(
     place = CheckpointFolder(folder, checkpoint_id, files)
     await asyncio.to_thread(place.open)
     wanted = [file for file in files if only is None or file.relative_file_name in only]
-    await _Downloads(control, place, wanted, on_progress).run(parallel)
+    with waiting(control.caller.emit, "download_checkpoint", f"files of {checkpoint}") as wait:
+        await _Downloads(control, place, wanted, _told(wait, on_progress)).run(parallel)
     return [place.path(file) for file in wanted]
+
+
+def _told(wait: Waiting, on_progress: Progress | None) -> Progress:
+    """Whoever wants to hear of bytes, as one."""
+
+    def hears(there: int, total: int) -> None:
+        wait.counted(there, total)
+        if on_progress is not None:
+            on_progress(there, total)
+
+    return hears
 
 
 def _check_folder(folder: object) -> None:

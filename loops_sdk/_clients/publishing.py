@@ -13,6 +13,7 @@ from loops_sdk._clients.readiness import weights_loaded
 from loops_sdk._clients.sampling import SamplingClient
 from loops_sdk._net.network import Network
 from loops_sdk.errors import InvalidInputError, WeightsNotReadyError
+from loops_sdk.instrumentation.waiting import waiting
 from loops_sdk.types import CheckpointPath, Deployment, SaveWeightsResponse
 
 
@@ -41,7 +42,8 @@ class Publishing:
         deployment = await self.sampler.deployment()
         models = Models(deployment.base_url, self.network.caller)
         look = partial(models.live_adapter, time.monotonic() + self.publish_timeout)
-        await weights_loaded(look, version, self.publish_timeout)
+        with waiting(self.network.caller.emit, "publish", f"policy version {version} at the sampler", self.run_id):
+            await weights_loaded(look, version, self.publish_timeout)
         return self._client(deployment, min_policy_version=version)
 
     async def at(self, model_path: str, last: SaveWeightsResponse | None) -> SamplingClient:

@@ -26,6 +26,8 @@ from loops_sdk.errors import (
     RequestTimeoutError,
     WeightsNotReadyError,
 )
+from loops_sdk.instrumentation import Emit
+from loops_sdk.instrumentation.waiting import Waiting, waiting
 from loops_sdk.types import BasetenDeployment, Deployment, LocalDeployment, Run, Sampler
 
 T = TypeVar("T")
@@ -79,6 +81,13 @@ async def address_ready(trainer_url: str, caller: Caller, timeout: float) -> Non
 
 
 async def _healthy(wait: _Wait, url: str, caller: Caller, is_over: Callable[[], Awaitable[bool]]) -> None:
+    with waiting(caller.emit, "trainer_ready", wait.subject, wait.run_id) as told:
+        await _answering(wait, url, caller, is_over, told)
+
+
+async def _answering(
+    wait: _Wait, url: str, caller: Caller, is_over: Callable[[], Awaitable[bool]], told: Waiting
+) -> None:
     looks = 0
     trouble: LoopsError | None = None
     async for left in _pauses(wait.timeout):
@@ -90,6 +99,7 @@ async def _healthy(wait: _Wait, url: str, caller: Caller, is_over: Callable[[], 
             if isinstance(error, _FINAL):
                 raise
             trouble, looks = error, looks + 1
+            told.state(error.message)
         else:
             return
         if looks % _LOOKS_PER_CHECK == 0 and await is_over():
@@ -170,7 +180,7 @@ async def _deployment_active(wait: _Wait, place: BasetenDeployment, caller: Call
     async def wake(patience: Patience) -> None:
         await caller.send(endpoints.WAKE, woken, patience=patience)
 
-    await _active(wait, look, wake)
+    await _active(wait, look, wake, caller.emit)
 
 
 async def _serverless_active(wait: _Wait, sampler: Sampler, control: ControlPlane) -> None:
@@ -180,13 +190,24 @@ async def _serverless_active(wait: _Wait, sampler: Sampler, control: ControlPlan
         state = (await control.get_sampler(sampler.id, patience)).status.name
         return "ACTIVE" if state == _ASLEEP else state
 
-    await _active(wait, look, None)
+    await _active(wait, look, None, control.caller.emit)
 
 
 async def _active(
     wait: _Wait,
     look: Callable[[Patience], Awaitable[str]],
     wake: Callable[[Patience], Awaitable[None]] | None,
+    emit: Emit,
+) -> None:
+    with waiting(emit, "sampler_ready", wait.subject, wait.run_id) as told:
+        await _called_active(wait, look, wake, told)
+
+
+async def _called_active(
+    wait: _Wait,
+    look: Callable[[Patience], Awaitable[str]],
+    wake: Callable[[Patience], Awaitable[None]] | None,
+    told: Waiting,
 ) -> None:
     trouble: LoopsError | None = None
     async for left in _pauses(wait.timeout):
@@ -200,6 +221,7 @@ async def _active(
             trouble = error
             await asyncio.sleep(min(left, error.retry_after or 0.0))
             continue
+        told.state(wait.state)
         if wait.state == "ACTIVE":
             return
         if wait.state in DEAD:
@@ -227,6 +249,11 @@ class _Wait:
     session_id: str | None = None
     run_id: str | None = None
     state: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What is waited for, for people."""
+        return f"{self.what} of run {self.run_id}" if self.run_id else self.what
 
     def dead(self, state: str, trouble: LoopsError | None) -> LoopsError:
         cause = f" ({trouble.message})" if trouble else ""

@@ -30,6 +30,7 @@ from loops_sdk._net.network import ApiKey, Network
 from loops_sdk.errors import CLOSED, ClientClosedError, InvalidInputError, LoopsError, UnsupportedError
 from loops_sdk.instrumentation import MetricsObserver, Observer
 from loops_sdk.instrumentation.metrics import folder_of_environment
+from loops_sdk.instrumentation.progress import progress_observer
 from loops_sdk.instrumentation.wandb_observer import WandbObserver
 from loops_sdk.types import (
     Checkpoint,
@@ -78,6 +79,12 @@ class ServiceClient:
         team: name of the team that sessions, runs and samplers belong to; default ``LOOPS_TEAM``, then the key's own
             user.
         observers: functions that hear of every event (submissions, retries, results); see `loops_sdk.instrumentation`.
+        progress: whether a line says what is being waited for (a server that comes up, files, operations and samples)
+            once that has lasted a second, and for how long; it goes when the wait is over. By default where a person
+            looks on: in a notebook, and where standard error is a terminal, but not at a Python prompt, and never
+            where the environment says ``CI``. ``LOOPS_PROGRESS=0`` or ``1`` decides where this does not. `True` in a
+            program without a terminal writes plain lines to standard error, one for a wait and one for every half
+            minute of it.
 
     Raises:
         InvalidInputError: no key, or an argument that is not of its form.
@@ -93,13 +100,14 @@ class ServiceClient:
         reuse_from_run_id: str | None = None,
         team: str | None = None,
         observers: Sequence[Observer] = (),
+        progress: bool | None = None,
     ) -> None:
         if training_project_id is not None:
             check_text("training_project_id", training_project_id)
         if team is not None:
             check_text("team", team)
         reuse = Reuse.of(reuse_from_session_id, reuse_from_run_id)
-        network = self._observed(api_key, observers)
+        network = self._observed(api_key, observers, progress)
         way = Provisioning(
             base_url or os.environ.get(_BASE_URL) or DEFAULT_BASE_URL,
             network,
@@ -117,6 +125,7 @@ class ServiceClient:
         sampler_url: str | None = None,
         api_key: str | Callable[[], str] | None = None,
         observers: Sequence[Observer] = (),
+        progress: bool | None = None,
     ) -> Self:
         """A client bound to a trainer and a sampler that run already, without a control plane.
 
@@ -129,21 +138,26 @@ class ServiceClient:
             trainer_url: address of the trainer.
             sampler_url: address of the sampler that follows the trainer's published weights; `None` when there is none.
             api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``. Without either no key is sent.
-            observers: as in the constructor.
+            observers, progress: as in the constructor.
 
         Raises:
             InvalidInputError: an argument is not of its form.
         """
         self = cls.__new__(cls)
-        network = self._observed(os.environ.get(_API_KEY, "") if api_key is None else api_key, observers)
+        key = os.environ.get(_API_KEY, "") if api_key is None else api_key
+        network = self._observed(key, observers, progress)
         self._take(network, Attaching(network, trainer_url, sampler_url))
         return self
 
-    def _observed(self, api_key: ApiKey, observers: Sequence[Observer]) -> Network:
-        """Connections whose events also become rows in ``LOOPS_METRICS_DIR``, where that is set."""
+    def _observed(self, api_key: ApiKey, observers: Sequence[Observer], progress: bool | None) -> Network:
+        """Connections whose events are shown to who waits for them, and become rows in ``LOOPS_METRICS_DIR``, where
+        that is set.
+        """
+        self._progress = progress_observer(progress)
         folder = folder_of_environment()
         self._metrics = None if folder is None else MetricsObserver(folder)
-        return Network(api_key, observers if self._metrics is None else (*observers, self._metrics))
+        own: list[Observer] = [one for one in (self._progress, self._metrics) if one is not None]
+        return Network(api_key, (*observers, *own))
 
     def _take(self, network: Network, way: Provisioning | Attaching) -> None:
         self._network = network
@@ -564,6 +578,8 @@ class ServiceClient:
             clients: list[TrainingClient | SamplingClient] = [*self._trainings, *self._samplings]
             outcomes = await asyncio.gather(*(client.aclose() for client in clients), return_exceptions=True)
         finally:
+            if self._progress is not None:
+                self._progress.close()
             await self._network.aclose()
             if self._metrics is not None:
                 await self._metrics.aclose()

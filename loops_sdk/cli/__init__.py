@@ -28,6 +28,7 @@ from loops_sdk.cli.run import run
 from loops_sdk.cli.runs import runs
 from loops_sdk.cli.serve import serve
 from loops_sdk.cli.vllm import vllm
+from loops_sdk.cli.watch import watch
 from loops_sdk.errors import LoopsError
 from loops_sdk.instrumentation import RedactingFilter
 
@@ -60,6 +61,7 @@ def loops() -> None:
     Want it to stay up?  loops serve
     How did it go?       loops plot RUN_ID
     What is running?     loops runs list
+    What does it do?     loops runs watch
     What was saved?      loops checkpoints list --run-id RUN_ID
     Does it not work?    loops doctor
 
@@ -67,6 +69,7 @@ def loops() -> None:
     """
 
 
+runs.add_command(watch)
 for command in (quickstart, examples, run, serve, runs, plot, checkpoints, models, docs, doctor, completion):
     loops.add_command(command)
 for command in (merge, push_hf, vllm):

@@ -17,7 +17,6 @@ from click.shell_completion import CompletionItem
 from loops_sdk._clients.archives import address_of
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.downloads import download_checkpoint
-from loops_sdk.cli.bytes_bar import bytes_bar
 from loops_sdk.cli.connection import UNKNOWN_CHECKPOINT, ask, checkpoint_name
 from loops_sdk.errors import LoopsError
 from loops_sdk.local.engine.peft_folder import PeftFolder
@@ -96,8 +95,7 @@ def _fetch(base_url: str, given: str, folder: Path, only: Collection[str] | None
     """Download a checkpoint; gives the base model, which is known of those that are named by their address."""
 
     async def fetch(control: ControlPlane) -> str | None:
-        await download_checkpoint(control, given, folder, only=only, on_progress=hears)
+        await download_checkpoint(control, given, folder, only=only)
         return (await control.checkpoint(given)).base_model if address_of(given) else None
 
-    with bytes_bar() as hears:
-        return ask(base_url, fetch, unknown=UNKNOWN_CHECKPOINT, retries_are_told=True)
+    return ask(base_url, fetch, unknown=UNKNOWN_CHECKPOINT, retries_are_told=True)

@@ -14,7 +14,6 @@ from loops_sdk import to_dict
 from loops_sdk._clients.checkpoint_folder import RECORD
 from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.downloads import download_checkpoint, id_of, list_files
-from loops_sdk.cli.bytes_bar import bytes_bar
 from loops_sdk.cli.completion import run_ids
 from loops_sdk.cli.connection import UNKNOWN_CHECKPOINT, ask, bt_address, checkpoint_name, connection_options
 from loops_sdk.cli.output import json_option, moment, moment_of_text, note, print_json, print_table, size
@@ -117,10 +116,10 @@ def download(base_url: str, checkpoint: str, folder: Path, parallel: int, as_jso
     \b
     Example:  loops checkpoints download bt://loops:k4q95w5/sampler_weights/step-100 adapter
     """
-    with _resumable(checkpoint, folder), bytes_bar() as hears:
+    with _resumable(checkpoint, folder):
         paths = ask(
             base_url,
-            lambda control: download_checkpoint(control, checkpoint, folder, parallel=parallel, on_progress=hears),
+            lambda control: download_checkpoint(control, checkpoint, folder, parallel=parallel),
             unknown=UNKNOWN_CHECKPOINT,
             retries_are_told=True,
         )

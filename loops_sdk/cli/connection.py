@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from loops_sdk._clients.control import ControlPlane
 from loops_sdk._clients.service import DEFAULT_BASE_URL
 from loops_sdk._net.network import Network
 from loops_sdk.errors import ConnectionFailedError, InvalidInputError, LoopsError, NotFoundError
+from loops_sdk.instrumentation import Observer
+from loops_sdk.instrumentation.progress import progress_observer
 from loops_sdk.types import CheckpointPath
 from loops_sdk.types._checks import check_address
 from loops_sdk.types.checkpoints import check_name
@@ -78,7 +80,7 @@ def ask(
     unknown: str = "",
     retries_are_told: bool = False,
 ) -> T:
-    """What a conversation with the control plane comes to.
+    """What a conversation with the control plane comes to. What it waits for long is shown, where somebody looks on.
 
     Args:
         unknown: what to do when the thing that was asked for does not exist.
@@ -88,7 +90,8 @@ def ask(
         click.UsageError: there is no key, or none that can be sent.
         LoopsError: with its message on one line, and what to do about it.
     """
-    network = _network()
+    progress = progress_observer(None)
+    network = _network(() if progress is None else (progress,))
     try:
         with nullcontext() if retries_are_told else without_retries():
             return asyncio.run(_converse(base_url, network, conversation))
@@ -96,13 +99,16 @@ def ask(
         hint = _hint(error, unknown)
         error.message = " ".join(error.message.split()) + (f" ({hint})" if hint else "")
         raise
+    finally:
+        if progress is not None:
+            progress.close()
 
 
-def _network() -> Network:
+def _network(observers: Sequence[Observer]) -> Network:
     if not os.environ.get(_API_KEY):
         raise click.UsageError(f"{_API_KEY} is not set: export the key that `loops serve` printed, or your account's")
     try:
-        return Network()
+        return Network(observers=observers)
     except InvalidInputError as error:
         raise click.UsageError(error.message) from None
 

@@ -27,7 +27,7 @@ USUAL = (
     "staleness",
 )
 #: What is drawn only when it is asked for.
-_ASIDE = ("learning_rate", "tokens", "time", "step", "policy_version")
+ASIDE = ("learning_rate", "tokens", "time", "step", "policy_version")
 
 dir_option = click.option(
     "--dir",
@@ -117,7 +117,7 @@ def chosen(runs: Sequence[Recorded], wanted: Sequence[str] | None) -> list[str]:
     """
     known = {name: None for run in runs for row in run.rows for name in row}
     if wanted is None:
-        own = sorted(known.keys() - {*USUAL, *_ASIDE})
+        own = sorted(known.keys() - {*USUAL, *ASIDE})
         return [name for name in (*USUAL, *own) if name in known]
     for name in wanted:
         if name not in known:

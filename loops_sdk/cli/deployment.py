@@ -1,6 +1,4 @@
-"""What the commands share: the options that describe an embedded deployment, and bringing one up with a line on
-progress.
-"""
+"""What the commands share: the options that describe an embedded deployment, and bringing one up."""
 
 from __future__ import annotations
 
@@ -62,17 +60,10 @@ durable_option = click.option(
 async def started(
     console: Console, base_model: str, data_dir: Path | None, max_seq_len: int | None, **more: Any
 ) -> AsyncIterator[LocalStack]:
-    """A running deployment; on a terminal a spinner says what is being waited for."""
+    """A running deployment; where somebody looks on, a line says what is being waited for."""
     start = time.monotonic()
-    with console.status("starting the embedded deployment") as status:
-        stack = LocalStack(
-            base_model,
-            data_dir=data_dir,
-            max_seq_len=max_seq_len,
-            on_progress=lambda text: status.update(text),
-            **more,
-        )
-        await stack.start()
+    stack = LocalStack(base_model, data_dir=data_dir, max_seq_len=max_seq_len, **more)
+    await stack.start()
     try:
         console.print(f"[green]✓[/] control plane, trainer and sampler are up ({time.monotonic() - start:.1f} s)")
         yield stack

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from loops_sdk.cli.adapters import fetched, source_argument
-from loops_sdk.cli.bytes_bar import bytes_bar
 from loops_sdk.cli.connection import connection_options
 from loops_sdk.cli.deployment import base_models
 from loops_sdk.cli.output import json_option, note, print_json, size
 from loops_sdk.errors import LoopsError
+from loops_sdk.instrumentation.progress import shown
 from loops_sdk.local.engine.peft_folder import PeftFolder
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -59,7 +59,7 @@ def merge(
         adapter = PeftFolder.read(found.folder)
         base = base_model or found.base_model_of(adapter)
         try:
-            with bytes_bar() as hears:
+            with shown(None, "merge", f"merging into {base}") as wait:
                 done = merging.merge(
                     adapter,
                     base,
@@ -67,7 +67,7 @@ def merge(
                     cache_dir=Path(cache),
                     dtype=dtype,
                     max_shard_size=max_shard_size,
-                    on_progress=hears,
+                    on_progress=wait.counted,
                 )
         except LoopsError as error:
             if base_model is None and error.message.startswith("base_model:"):

@@ -20,7 +20,7 @@ from loops_sdk.cli.output import json_option, moment, note, print_fields, print_
 from loops_sdk.errors import LoopsError, NotFoundError, RequestTimeoutError
 from loops_sdk.types import Checkpoint, OperationInfo, Run, Sampler
 
-_UNKNOWN = "`loops runs list --all` shows your runs, `--org` everybody's"
+UNKNOWN = "`loops runs list --all` shows your runs, `--org` everybody's"
 #: How long a run may take to stop, and how often it is looked at.
 _STOPS_WITHIN = 60.0
 _LOOK_AGAIN = 1.0
@@ -29,7 +29,7 @@ _BRIEFLY = Patience(total=5.0, attempts=2)
 _MOST_SHOWN = 20
 
 
-@click.group(short_help="Training runs: list, show, deactivate.")
+@click.group(short_help="Training runs: list, show, watch, deactivate.")
 def runs() -> None:
     """Training runs on the service, or on the deployment that LOOPS_BASE_URL names."""
 
@@ -46,8 +46,8 @@ def list_runs(base_url: str, with_inactive: bool, org: bool, base_model: str | N
     \b
     Example:  loops runs list --all --base-model Qwen/Qwen3-8B
     """
-    found = ask(base_url, lambda control: _listed(control, base_model, "org" if org else None))
-    shown = sorted((run for run in found if with_inactive or not _ended(run)), key=_age, reverse=True)
+    found = ask(base_url, lambda control: listed(control, base_model, "org" if org else None))
+    shown = sorted((run for run in found if with_inactive or not ended(run)), key=_age, reverse=True)
     if as_json:
         print_json(shown)
     else:
@@ -56,13 +56,15 @@ def list_runs(base_url: str, with_inactive: bool, org: bool, base_model: str | N
         note(f"ended runs hidden: {hidden} (--all shows them)")
 
 
-async def _listed(control: ControlPlane, base_model: str | None, scope: str | None) -> list[Run]:
+async def listed(control: ControlPlane, base_model: str | None, scope: str | None) -> list[Run]:
+    """The caller's runs, a team's where ``LOOPS_TEAM`` names one, everybody's where `scope` is ``"org"``."""
     if team := os.environ.get("LOOPS_TEAM"):
         await control.act_for(team)
     return await control.list_runs(base_model=base_model, scope=scope)
 
 
-def _ended(run: Run) -> bool:
+def ended(run: Run) -> bool:
+    """Whether nothing can be asked of it any more."""
     return run.status.name == "INACTIVE"
 
 
@@ -96,7 +98,7 @@ def show(base_url: str, run_id: str, as_json: bool) -> None:
     \b
     Example:  loops runs show k4q95w5
     """
-    run, operations, checkpoints = ask(base_url, lambda control: _all_of(control, run_id), unknown=_UNKNOWN)
+    run, operations, checkpoints = ask(base_url, lambda control: _all_of(control, run_id), unknown=UNKNOWN)
     if as_json:
         saved = [with_address(one) for one in checkpoints]
         print_json({"run": run, "operations": operations, "checkpoints": saved})
@@ -111,7 +113,7 @@ def show(base_url: str, run_id: str, as_json: bool) -> None:
 
 async def _all_of(control: ControlPlane, run_id: str) -> tuple[Run, list[OperationInfo] | None, list[Checkpoint]]:
     run = await control.get_run(run_id)
-    return run, None if _ended(run) else await _operations_of(control, run), await control.checkpoints(run_id=run_id)
+    return run, None if ended(run) else await _operations_of(control, run), await control.checkpoints(run_id=run_id)
 
 
 async def _operations_of(control: ControlPlane, run: Run) -> list[OperationInfo] | None:
@@ -163,7 +165,7 @@ def deactivate(base_url: str, run_id: str, yes: bool) -> None:
     if not yes and not _confirmed(run_id):
         note("nothing was done")
         sys.exit(1)
-    ask(base_url, lambda control: _stop(control, run_id), unknown=_UNKNOWN)
+    ask(base_url, lambda control: _stop(control, run_id), unknown=UNKNOWN)
     click.echo(f"run {run_id} has ended; its checkpoints stay")
 
 
@@ -181,7 +183,7 @@ async def _stop(control: ControlPlane, run_id: str) -> None:
             run = await control.get_run(run_id)
         except NotFoundError:
             return
-        if _ended(run):
+        if ended(run):
             return
         if time.monotonic() + _LOOK_AGAIN > end:
             raise RequestTimeoutError(

@@ -14,6 +14,8 @@ else:  # part of a script, which imports neither package
 
 #: Every environment variable that the packages read.
 ENVIRONMENT = {
+    "CI": "Whether nobody looks on: unless it is empty, ``0`` or ``false``, a `ServiceClient` shows nothing of what it "
+    "waits for, if it is not told to.",
     "BASETEN_API_KEY": "The key for a `ServiceClient`, `TrainingClient` or `SamplingClient` that is given none.",
     "BT_LOOPS_MAX_CONNECTIONS": "Most connections to one server, for each service client and each client that was made "
     "from an address. Default: 1000 while they are soon free again, else as many as the process may open.",
@@ -24,6 +26,9 @@ ENVIRONMENT = {
     "LOOPS_METRICS_DIR": "Folder in which every training client of a `ServiceClient` writes its curves, a row per step "
     "in a file per run: see `loops_sdk.instrumentation.MetricsObserver`. ``loops run`` sets it for its script, ``loops "
     "serve`` prints it. Default: nothing is written.",
+    "LOOPS_PROGRESS": "``0`` keeps every `ServiceClient` and `loops_sdk.local.LocalStack` that is not told otherwise "
+    "from showing what it waits for, ``1`` makes it. Default: shown in a notebook, and where standard error is a "
+    "terminal.",
     "LOOPS_REUSE_FROM_RUN_ID": "The run whose trainer and sampler a `ServiceClient` takes over where they still run, "
     "unless a keyword names a run or a session.",
     "LOOPS_REUSE_FROM_SESSION_ID": "The session whose trainers and samplers a `ServiceClient` takes over where they "
@@ -35,6 +40,7 @@ ENVIRONMENT = {
     "S3_REGION": "Region of the bucket that checkpoints lie in, for addresses on S3's global endpoint.",
     "SSL_CERT_FILE": "File with the certificates of the authorities that TLS trusts, in place of the machine's own, as "
     "OpenSSL reads it; ``loops doctor`` says so.",
+    "TERM": "``dumb`` is a terminal on which no line can be drawn anew: progress is not shown there.",
     "PYTHONPATH": "Handed on to the processes of `loops_sdk.local.LocalStack`, behind the place of this package. "
     "``loops_sdk_sync.tinker.install()`` puts a folder before it, by which child processes import the same.",
 }

@@ -11,6 +11,9 @@ from loops_sdk.instrumentation.events import (
     SampleFailed,
     SampleFinished,
     SubmissionFailed,
+    WaitAdvanced,
+    WaitFinished,
+    WaitStarted,
 )
 from loops_sdk.instrumentation.json_log import JsonLogFormatter
 from loops_sdk.instrumentation.jsonl import JsonlObserver
@@ -40,6 +43,9 @@ __all__ = [
     "SampleFailed",
     "SampleFinished",
     "SubmissionFailed",
+    "WaitAdvanced",
+    "WaitFinished",
+    "WaitStarted",
     "log_events",
     "read_metrics",
     "redacted",

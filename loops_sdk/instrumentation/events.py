@@ -15,6 +15,9 @@ __all__ = [
     "SampleFailed",
     "SampleFinished",
     "SubmissionFailed",
+    "WaitAdvanced",
+    "WaitFinished",
+    "WaitStarted",
 ]
 
 
@@ -213,4 +216,58 @@ class SampleFailed(Event):
     error: str
     error_type: str
     under_way: int = 0
+    run_id: str | None = None
+
+
+@attrs.frozen
+class WaitStarted(Event):
+    """A client waits for something that is neither an operation of the trainer nor a sample: that a trainer or a
+    sampler is made or comes up, that weights are published, that files arrive.
+
+    Attributes:
+        wait: number of the wait, which no other of this process has.
+        subject: what is waited for, for people: ``"trainer of run k4q95w5"``.
+        run_id: the run that it is about, if that is known.
+    """
+
+    wait: int
+    subject: str
+    run_id: str | None = None
+
+
+@attrs.frozen
+class WaitAdvanced(Event):
+    """What is waited for has come further. Told when its state changes, and a few times per second of what is counted.
+
+    Attributes:
+        wait: number of the wait.
+        state: how far it has come, in the words of who knows: ``"LOADING_MODEL"``; `None` when that is not told.
+        done, total: bytes that are there and bytes that there will be; `None` where nothing is counted.
+        run_id: as in `WaitStarted`.
+    """
+
+    wait: int
+    state: str | None = None
+    done: int | None = None
+    total: int | None = None
+    run_id: str | None = None
+
+
+@attrs.frozen
+class WaitFinished(Event):
+    """A wait is over.
+
+    Attributes:
+        wait: number of the wait.
+        elapsed: seconds that it took.
+        error: why it was in vain, as text; `None` when it was not.
+        error_type: name of the exception's class; ``"CancelledError"`` when the caller stopped waiting; `None` when all
+            went well.
+        run_id: as in `WaitStarted`.
+    """
+
+    wait: int
+    elapsed: float
+    error: str | None = None
+    error_type: str | None = None
     run_id: str | None = None

@@ -43,6 +43,12 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         team: name of the team that sessions, runs and samplers belong to; default ``LOOPS_TEAM``, then the key's own
             user.
         observers: functions that hear of every event (submissions, retries, results); see `loops_sdk.instrumentation`.
+        progress: whether a line says what is being waited for (a server that comes up, files, operations and samples)
+            once that has lasted a second, and for how long; it goes when the wait is over. By default where a person
+            looks on: in a notebook, and where standard error is a terminal, but not at a Python prompt, and never
+            where the environment says ``CI``. ``LOOPS_PROGRESS=0`` or ``1`` decides where this does not. `True` in a
+            program without a terminal writes plain lines to standard error, one for a wait and one for every half
+            minute of it.
 
     Raises:
         InvalidInputError: no key, or an argument that is not of its form.
@@ -58,6 +64,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         reuse_from_run_id: str | None = None,
         team: str | None = None,
         observers: Sequence[Observer] = (),
+        progress: bool | None = None,
     ) -> None:
         self._start(
             loops_sdk.ServiceClient(
@@ -68,6 +75,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 reuse_from_run_id=reuse_from_run_id,
                 team=team,
                 observers=observers,
+                progress=progress,
             ),
             loops_sdk.ServiceClient.open_async,
         )
@@ -80,6 +88,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
         sampler_url: str | None = None,
         api_key: str | Callable[[], str] | None = None,
         observers: Sequence[Observer] = (),
+        progress: bool | None = None,
     ) -> Self:
         """A client bound to a trainer and a sampler that run already, without a control plane.
 
@@ -92,7 +101,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
             trainer_url: address of the trainer.
             sampler_url: address of the sampler that follows the trainer's published weights; `None` when there is none.
             api_key: the key, or a function that gives it; default ``BASETEN_API_KEY``. Without either no key is sent.
-            observers: as in the constructor.
+            observers, progress: as in the constructor.
 
         Raises:
             InvalidInputError: an argument is not of its form.
@@ -103,6 +112,7 @@ class ServiceClient(Proxy[loops_sdk.ServiceClient]):
                 sampler_url=sampler_url,
                 api_key=api_key,
                 observers=observers,
+                progress=progress,
             ),
         )
 

@@ -469,14 +469,25 @@ async def test_a_wrong_argument_is_named_before_anything_is_asked(
     assert plane.asked == []
 
 
-async def test_a_bar_where_there_is_a_terminal(start: Start, folder: Path) -> None:
+async def test_a_bar_where_there_is_a_terminal(start: Start, plane: Plane, folder: Path) -> None:
+    shown = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await shown.wait()
+        return await plane._file(request)
+
+    plane.on = {f"GET /store/{name}": slow for name in plane.files}
     ours, theirs = os.openpty()
+    env = {"CI": "", "LOOPS_PROGRESS": "", "TERM": "xterm"}
     try:
-        process = await start("checkpoints", "download", "id-step-1", str(folder), "--json", stderr=theirs)
+        process = await start("checkpoints", "download", "id-step-1", str(folder), "--json", env=env, stderr=theirs)
+        said = b""
+        while b"of 5.0 kB" not in said:
+            said += await asyncio.wait_for(asyncio.to_thread(os.read, ours, 65536), 30.0)
+        shown.set()
         out, _ = await process.communicate()
         assert process.returncode == 0
         assert out.startswith(b"{\n")
-        assert b"kB" in os.read(ours, 65536)
     finally:
         os.close(ours)
         os.close(theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from loops_sdk.local import LocalStack
 from .conftest import Loops
 
 MODEL = "double/model"
+#: Of a pass of the double over three tokens, of 32 that are equally likely to it; it does not count positions.
+LOSS = 3 * math.log(32)
 DOUBLES = Path(__file__).parents[1] / "local" / "doubles"
 SOURCE = Path(loops_sdk.__file__).parents[1]
 
@@ -90,6 +93,32 @@ async def test_what_runs_what_was_saved_and_its_end(saved: Saved, ask: Loops, tm
     assert saved.adapter in shown.out
     left = await ask("runs", "list")
     assert (left.out, left.err) == ("no active runs\n", "ended runs hidden: 1 (--all shows them)\n")
+
+
+async def test_a_run_is_watched(saved: Saved, ask: Loops) -> None:
+    said = (await ask("runs", "watch", "--once", "--json")).json
+    assert (said["run"]["id"], said["run"]["state"], said["troubles"]) == (saved.run_id, "RUNNING", [])
+    assert (said["policy_version"], said["lag"], said["queued"]) == (1, None, 0)
+    assert said["sampler"] == {"state": None, "policy_version": None}
+    done = [(one["operation"], one["status"]) for one in said["operations"]]
+    assert done[-2:] == [("optim_step", "done"), ("forward_backward", "done")]
+    assert all(one["seconds"] >= 0 for one in said["operations"])
+    assert said["metrics"]["loss"] == pytest.approx(LOSS, rel=1e-3)  # from the trainer's own results
+
+    async with ServiceClient(base_url=saved.stack.base_url, api_key=saved.stack.api_key) as service:
+        training = await service.attach_training_client_async(saved.run_id)
+        await (await training.save_weights_and_get_sampling_client_async("step-1-again"))
+        await training.forward_backward_async([Datum([1, 2, 3], {"target_tokens": [2, 3, 1]})])
+        await (await training.optim_step_async(AdamParams(learning_rate=0.1)))
+    said = (await ask("runs", "watch", saved.run_id, "--once", "--json")).json
+    assert said["sampler"] == {"state": "ACTIVE", "policy_version": 1}
+    assert (said["policy_version"], said["lag"], said["troubles"]) == (2, 1, [])
+
+    assert "1 behind the trainer" in (await ask("runs", "watch", "--once")).out
+    await ask("runs", "deactivate", saved.run_id, "--yes")
+    done_with = await ask("runs", "watch", saved.run_id)
+    assert (done_with.code, done_with.err) == (0, f"run {saved.run_id} has ended\n")
+    assert "optim_step" in done_with.out  # what it did is on the disk
 
 
 async def test_models(ask: Loops) -> None:

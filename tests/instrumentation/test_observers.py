@@ -17,6 +17,9 @@ from loops_sdk.instrumentation import (
     OperationSubmitted,
     RequestRetried,
     SampleFinished,
+    WaitAdvanced,
+    WaitFinished,
+    WaitStarted,
     log_events,
     tell,
 )
@@ -30,6 +33,9 @@ EVENTS = [
     KeepAliveFailed("keep_alive", "http://trainer", "no server answers"),
     RequestRetried("sample", "http://sampler", 1, 0.5, "reset"),
     SampleFinished("sample", 1.0, 8, 3),
+    WaitStarted("trainer_ready", 7, "trainer of run r1", "r1"),
+    WaitAdvanced("trainer_ready", 7, "DEPLOYING", run_id="r1"),
+    WaitFinished("trainer_ready", 7, 1.5, "cancelled", "CancelledError", "r1"),
 ]
 
 

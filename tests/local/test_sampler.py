@@ -13,6 +13,7 @@ import pytest
 
 from loops_sdk._wire.completions import MIN_POLICY_VERSION, POLICY_VERSION, sample_result
 from loops_sdk.local.sampler import Sampler
+from loops_sdk.local.serving import WATCHING
 from loops_sdk.local.storage import RunRecord, Saved, Storage
 from loops_sdk.types import AdamParams, CheckpointPath, Datum
 
@@ -71,6 +72,17 @@ async def test_models_are_the_base_the_live_adapter_and_the_published_checkpoint
         ("bt://loops:run7/sampler_weights/early", "double/model", 1),
         ("bt://loops:run7/sampler_weights/late", "double/model", 2),
     ]
+
+
+async def test_who_watches_is_told_which_weights_answer(sampler: Make, storage: Storage, serve: Serve) -> None:
+    loading = await serve(Sampler(storage, api_key=KEY).app)
+    assert (await loading.get(f"{WATCHING}/weights")).json == {"policy_version": None}  # at once
+    peer = await sampler()
+    assert (await peer.get(f"{WATCHING}/weights")).json == {"policy_version": None}
+    publish(storage, "late", favourite=3, version=2)
+    assert (await peer.get("/v1/models")).status == 200  # which looks for what was published
+    assert (await peer.get(f"{WATCHING}/weights")).json == {"policy_version": 2}
+    assert (await peer.get(f"{WATCHING}/weights?limit=1")).status == 422
 
 
 async def test_a_completion_with_everything_reads_as_the_client_reads_it(sampler: Make) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from loops_sdk._wire import endpoints
 from loops_sdk._wire.bodies import CompletionBody, ModelCard, ModelList
-from loops_sdk._wire.codec import encode
+from loops_sdk._wire.codec import dumps, encode
 from loops_sdk._wire.completions import POLICY_VERSION
 from loops_sdk.errors import BadRequestError, InvalidInputError, NotFoundError, ServerShutdownError
 from loops_sdk.local.engine import GenerationEngine, GenerationRequest
@@ -23,7 +23,7 @@ from loops_sdk.local.sampler.completions import encode_reply, generation_request
 from loops_sdk.local.sampler.driver import Driver
 from loops_sdk.local.sampler.following import Following, least_version
 from loops_sdk.local.sampler.spoken import SpokenBody, spoken_reply, spoken_request
-from loops_sdk.local.serving import BODY_LIMIT, application, json_reply, query, read_request
+from loops_sdk.local.serving import BODY_LIMIT, WATCHING, application, json_reply, query, read_request
 from loops_sdk.local.storage import SamplerRecord, Storage
 from loops_sdk.types import CheckpointPath
 
@@ -70,6 +70,7 @@ class Sampler:
         self.app.router.add_get(endpoints.MODELS.path, self._models)
         self.app.router.add_post(endpoints.COMPLETIONS.path, self._completions)
         self.app.router.add_post(SPOKEN, self._spoken)
+        self.app.router.add_get(f"{WATCHING}/weights", self._weights)
         self.app.on_shutdown.append(self._shut_down)
 
     async def open(self, record: SamplerRecord, engine: GenerationEngine) -> None:
@@ -126,6 +127,12 @@ class Sampler:
         query(request)
         self._opened()
         return json_reply(b'{"status":"ok"}')
+
+    async def _weights(self, request: web.Request) -> web.Response:
+        """Which weights answer now, for people who watch; null before any were published, and while it is loading."""
+        query(request)
+        live = None if self._serving is None else self._serving.live
+        return json_reply(dumps({"policy_version": live and live.policy_version}))
 
     async def _wake(self, request: web.Request) -> web.Response:
         """There is nothing to wake: a sampler that answers is awake."""
@@ -185,6 +192,11 @@ class _Serving:
     def require(self, deployment_id: str) -> None:
         if deployment_id != self._record.deployment_id:
             raise NotFoundError(f"there is no deployment {deployment_id!r} here", status=404)
+
+    @property
+    def live(self) -> Weights | None:
+        """What is sampled from without a name."""
+        return self._following.live
 
     async def models(self) -> ModelList:
         """The base model, the live adapter, then every checkpoint the run has published for sampling."""

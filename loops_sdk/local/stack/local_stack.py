@@ -20,7 +20,9 @@ import attrs
 
 from loops_sdk.errors import DeploymentFailedError, InvalidInputError, UnsupportedError
 from loops_sdk.instrumentation.metrics import folder_of_environment
+from loops_sdk.instrumentation.progress import shown
 from loops_sdk.instrumentation.redacting import logger
+from loops_sdk.instrumentation.waiting import Waiting
 from loops_sdk.local.control_plane import ControlPlane
 from loops_sdk.local.serving import Server
 from loops_sdk.local.stack.child import Settings
@@ -72,6 +74,8 @@ class LocalStack:
             ends with its trainer, and no later deployment goes on with it.
         url_lifetime: seconds that the address of a checkpoint's file is good for.
         engine: module with `load_training_engine` and `load_generation_engine`.
+        progress: whether a line says that it starts, as `loops_sdk.ServiceClient` shows what it waits for. Default: as
+            there, and never where `on_progress` is given.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class LocalStack:
         durable: bool = True,
         url_lifetime: float = 900.0,
         engine: str = _TORCH_ENGINE,
+        progress: bool | None = None,
     ) -> None:
         if max_processes < 2:
             raise InvalidInputError(f"max_processes: expected a whole number >= 2, got {max_processes!r}")
@@ -102,7 +107,9 @@ class LocalStack:
         self._data_dir = None if data_dir is None else Path(data_dir).expanduser()
         self._host, self._port = host, port
         self._most, self._start_timeout, self._url_lifetime = max_processes, start_timeout, url_lifetime
-        self._progress = on_progress or (lambda line: _log.info("%s", line))
+        self._on_progress = on_progress or (lambda line: _log.info("%s", line))
+        self._shows = False if progress is None and on_progress else progress
+        self._wait: Waiting | None = None
         self._metrics = Path()
         self._opened: AsyncExitStack | None = None
         self._server: Server | None = None
@@ -156,11 +163,17 @@ class LocalStack:
         _require_platform()
         _require_packages(self._settings.engine)
         _warn_unless_loopback(self._host)
-        async with AsyncExitStack() as opened:
-            server = await self._open(opened)
-            self._opened = opened.pop_all()
-        self._server = server
+        with shown(self._shows, "start", "embedded deployment") as self._wait:
+            async with AsyncExitStack() as opened:
+                server = await self._open(opened)
+                self._opened = opened.pop_all()
+        self._wait, self._server = None, server
         self._progress(f"ready at {self.base_url}")
+
+    def _progress(self, line: str) -> None:
+        self._on_progress(line)
+        if self._wait is not None:
+            self._wait.state(line)
 
     async def _open(self, opened: AsyncExitStack) -> Server:
         require_free(self._host, self._port)
