@@ -4,6 +4,7 @@ is tested where it is done.
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import json
 import re
@@ -56,7 +57,8 @@ async def test_a_checkpoint_is_fetched_and_not_kept(
         "untied": False,
     }
     assert changed_layer(out).dtype == torch.float32
-    assert names(tmp_path) == [out.name]
+    # Whoever imports torch for the first time also has a folder of its own there.
+    assert set(names(tmp_path)) - {out.name} <= {f"torchinductor_{getpass.getuser()}"}
 
 
 async def test_the_service_knows_a_base_model_that_is_elsewhere_for_the_adapter(
