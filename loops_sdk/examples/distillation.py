@@ -103,9 +103,8 @@ async def main(options: argparse.Namespace) -> None:
         training = await service.create_lora_training_client_async(base_model, options.rank, seed=options.seed)
         renderer = Renderer(await training.get_tokenizer_async())
         student = await (await training.save_weights_and_get_sampling_client_async("step-0"))
-        print(
-            "the teacher's answers: right {1:.2f}".format(*figures(await answers(teacher, teacher, renderer, SUMS, 2)))
-        )
+        _, best = figures(await answers(teacher, teacher, renderer, SUMS, 2))
+        print(f"the teacher's own answers: right {best:.2f}", flush=True)
         held.append(figures(await answers(student, teacher, renderer, held_out, 8)))
         for step in range(1, options.steps + 1):
             given = await answers(student, teacher, renderer, draw.sample(sheet, options.questions), options.group_size)
