@@ -22,10 +22,10 @@ FEW = ("--steps", 2, "--questions", 4)
 
 
 def test_the_student_approaches_the_teacher_and_its_answers(example: Example) -> None:
-    said = example("distillation", "--steps", 18)
+    said = example("distillation", "--steps", 16, timeout=400)
     steps = said[said.index("step   1") :]
-    kl, right = numbers(steps, "kl")[:18], numbers(steps, "right")[:18]
-    assert mean(kl[-3:]) < 0.6 * mean(kl[:3])
+    kl, right = numbers(steps, "kl")[:16], numbers(steps, "right")[:16]
+    assert mean(kl[-3:]) < 0.65 * mean(kl[:3])
     assert mean(right[-3:]) > mean(right[:3]) + 0.08
     told, held_out = TOLD.search(said), HELD_OUT.search(said)
     assert told
@@ -66,12 +66,12 @@ def test_a_larger_teacher_at_a_deployment_of_its_own(
     server, folder = larger
     monkeypatch.setenv("TEACHER_API_KEY", server.api_key)
     there = ("--teacher-url", server.base_url, "--teacher", folder)
-    said = example("distillation", *there, "--steps", 10)
+    said = example("distillation", *there, "--steps", 12, "--group-size", 2, timeout=300)
     assert "teacher, step 20" in said
     steps = said[said.index("step   1") :]
-    kl, right = numbers(steps, "kl")[:10], numbers(steps, "right")[:10]
+    kl, right = numbers(steps, "kl")[:12], numbers(steps, "right")[:12]
     assert numbers(said, "own answers: right")[0] > max(right[:3])
-    assert mean(kl[-3:]) < 0.75 * mean(kl[:3])
+    assert mean(kl[-3:]) < 0.8 * mean(kl[:3])
 
 
 def test_a_teacher_may_be_a_checkpoint_or_a_model_as_it_is(example: Example) -> None:
