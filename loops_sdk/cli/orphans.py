@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 
+PROGRAM = __file__
 #: Seconds that the script has to end by itself, as after a SIGTERM to `loops run`.
 GRACE = 10.0
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loops_sdk.cli import orphans
 from loops_sdk.cli.deployment import deployment_options, durable_option, started
+from loops_sdk.cli.orphans import PROGRAM
 from loops_sdk.cli.signals import in_foreground, on_signal
 
 
@@ -95,7 +95,7 @@ async def run_script(command: list[str], env: dict[str, str]) -> int:
 async def _watcher() -> AsyncIterator[asyncio.subprocess.Process]:
     """A process that ends the script if this one is killed and cannot; see `orphans`."""
     watcher = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", orphans.__file__),
+        *(sys.executable, "-I", "-S", PROGRAM),
         stdin=asyncio.subprocess.PIPE,
         start_new_session=True,  # whoever kills our group must not kill it, too
     )
