@@ -103,9 +103,9 @@ async def main(options: argparse.Namespace) -> None:
         training = await service.create_lora_training_client_async(base_model, options.rank, seed=options.seed)
         renderer = Renderer(await training.get_tokenizer_async())
         student = await (await training.save_weights_and_get_sampling_client_async("step-0"))
-        _, best = figures(await answers(teacher, teacher, renderer, SUMS, 2))
+        _, best = figures(await answers(teacher, teacher, renderer, SUMS, 1))
         print(f"the teacher's own answers: right {best:.2f}", flush=True)
-        held.append(figures(await answers(student, teacher, renderer, held_out, 8)))
+        held.append(figures(await answers(student, teacher, renderer, held_out, 2 * options.group_size)))
         for step in range(1, options.steps + 1):
             given = await answers(student, teacher, renderer, draw.sample(sheet, options.questions), options.group_size)
             kl, right = figures(given)
@@ -117,7 +117,7 @@ async def main(options: argparse.Namespace) -> None:
             await training.optim_step_async(AdamParams(options.learning_rate))
             student = await (await training.save_weights_and_get_sampling_client_async(f"step-{step}"))
             print(f"step {step:>3}  kl {kl:.3f}  right {right:.2f}", flush=True)
-        held.append(figures(await answers(student, teacher, renderer, held_out, 8)))
+        held.append(figures(await answers(student, teacher, renderer, held_out, 2 * options.group_size)))
     print("held out: kl {0:.3f} -> {2:.3f}  right {1:.2f} -> {3:.2f}".format(*held[0], *held[1]))
     begun, ended = [[fmean(each) for each in zip(*some, strict=True)] for some in (steps[:3], steps[-3:])]
     print(

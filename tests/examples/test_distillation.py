@@ -18,7 +18,7 @@ from .conftest import Example, mean, numbers
 
 TOLD = re.compile(r"fell from (\S+) to (\S+) nats per token; right answers rose from (\d+)% to (\d+)%")
 HELD_OUT = re.compile(r"held out: kl (\S+) -> (\S+)  right (\S+) -> (\S+)")
-FEW = ("--steps", 2, "--questions", 4)
+FEW = ("--steps", 2, "--questions", 8, "--group-size", 1)
 
 
 def test_the_student_approaches_the_teacher_and_its_answers(example: Example) -> None:
