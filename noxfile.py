@@ -27,8 +27,10 @@ def install(session: nox.Session, *what: str) -> None:
 @nox.session(reuse_venv=True)
 def quickstart(session: nox.Session) -> None:
     """The first minute: start the embedded deployment, fine-tune, sample, stop. Arguments go to `loops quickstart`."""
+    session.log("installing torch, transformers and the rest, about 1 GB: some minutes the first time")
     install(session, ".[local]")
     session.run("loops", "quickstart", *session.posargs)
+    session.log(f"`loops` is {Path(session.bin) / 'loops'}: put that folder on your PATH, or install it where you work")
 
 
 @nox.session(reuse_venv=True)

@@ -14,6 +14,18 @@ from typing import Any
 
 import attrs
 
+#: Seconds in which a program that is told to end must have ended; the deployment takes five.
+_GRACE = 30.0
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Tells a program to end, so that it clears up after itself; one that does not is killed. Safe to call twice."""
+    process.terminate()
+    try:
+        process.communicate(timeout=_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
 
 @attrs.frozen
 class Serving:
@@ -29,10 +41,11 @@ class Serving:
         self.process.wait()
 
     def end_runs(self) -> None:
-        """Gives back the processes of all runs; their checkpoints stay."""
-        for run in self._ask("GET", "runs")["runs"]:
-            if run["status"]["name"] != "INACTIVE":
-                self._ask("POST", f"runs/{run['id']}/deactivate")
+        """Gives back the processes of all runs, and of samplers of their own; their checkpoints stay."""
+        for kind in ("runs", "samplers"):
+            for one in self._ask("GET", kind)[kind]:
+                if one["status"]["name"] != "INACTIVE":
+                    self._ask("POST", f"{kind}/{one['id']}/deactivate")
 
     def _ask(self, method: str, what: str) -> Any:
         headers = {"Authorization": f"Bearer {self.api_key}"}
@@ -43,7 +56,7 @@ class Serving:
 
 @contextmanager
 def serving(data_dir: Path, *options: str) -> Iterator[Serving]:
-    """A deployment that is up; at the end of the block it is killed, unless it has ended."""
+    """A deployment that is up; at the end of the block it is told to end, unless it has."""
     command = [sys.executable, "-m", "loops_sdk", "serve", "--data-dir", str(data_dir), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -56,4 +69,4 @@ def serving(data_dir: Path, *options: str) -> Iterator[Serving]:
             values = dict(re.findall(r"export (\w+)=(\S+)", said))
             yield Serving(process, values["LOOPS_BASE_URL"], values["BASETEN_API_KEY"])
         finally:
-            process.kill()
+            end(process)

@@ -76,6 +76,7 @@ async def _tour(base_model: str, data_dir: Path | None, max_seq_len: int | None,
         figures = await _Tour(console, training, lesson).take()
     figures["seconds"] = round(time.monotonic() - start, 1)
     console.print(f"\nall of it took {figures['seconds']} s; the deployment is stopped and nothing is left running")
+    console.print("next: `loops docs tutorial`, your own data in ten minutes; `loops examples list`, whole programs")
     return figures
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from loops_sdk.cli.deployment import deployment_options, durable_option, started
+from loops_sdk.cli.orphans import PROGRAM
 from loops_sdk.cli.signals import in_foreground, on_signal
 
 
@@ -69,16 +73,43 @@ async def _run(
 
 
 async def run_script(command: list[str], env: dict[str, str]) -> int:
-    """Runs a script to its end, which gets Ctrl-C and SIGTERM in our place; gives its exit code as a shell would."""
-    script = await asyncio.create_subprocess_exec(*command, env=env)
-    try:
-        _pass_on_signals(script)
-        code = await script.wait()
-    finally:
-        if script.returncode is None:
-            script.kill()
-            await script.wait()
+    """Runs a script to its end, which gets Ctrl-C and SIGTERM in our place; gives its exit code as a shell would.
+
+    Should this process be killed, the script is told to end.
+    """
+    async with _watcher() as watcher:
+        script = await asyncio.create_subprocess_exec(*command, env=env)
+        try:
+            await _say(watcher, str(script.pid))
+            _pass_on_signals(script)
+            code = await script.wait()
+        finally:
+            if script.returncode is None:
+                script.kill()
+                await script.wait()
+            await _say(watcher, "ended")
     return 128 - code if code < 0 else code
+
+
+@asynccontextmanager
+async def _watcher() -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that ends the script if this one is killed and cannot; see `orphans`."""
+    watcher = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", PROGRAM),
+        stdin=asyncio.subprocess.PIPE,
+        start_new_session=True,  # whoever kills our group must not kill it, too
+    )
+    try:
+        yield watcher
+    finally:
+        await watcher.communicate(b"")
+
+
+async def _say(watcher: asyncio.subprocess.Process, line: str) -> None:
+    assert watcher.stdin is not None  # started with a pipe
+    with contextlib.suppress(ConnectionError):  # somebody killed it; the script needs it no less, but goes on
+        watcher.stdin.write(f"{line}\n".encode())
+        await watcher.stdin.drain()
 
 
 def _pass_on_signals(script: asyncio.subprocess.Process) -> None:

@@ -42,7 +42,7 @@ async def _serve(base_model: str, data_dir: Path | None, max_seq_len: int | None
     async with started(console, base_model, data_dir, max_seq_len, **more) as stack:
         console.print(f"serving {base_model} at {stack.base_url}")
         console.print("point a script at it with\n")
-        for name, value in stack.env.items():
+        for name, value in {**stack.env, "LOOPS_BASE_MODEL": base_model}.items():
             click.echo(f"export {name}={shlex.quote(value)}")
         click.echo(f"\nwatch it, and sample from it, at {stack.page_url}")
         console.print("\nCtrl-C stops it")

@@ -19,8 +19,8 @@ ENVIRONMENT = {
     "BASETEN_API_KEY": "The key for a `ServiceClient`, `TrainingClient` or `SamplingClient` that is given none.",
     "BT_LOOPS_MAX_CONNECTIONS": "Most connections to one server, for each service client and each client that was made "
     "from an address. Default: 1000 while they are soon free again, else as many as the process may open.",
-    "LOOPS_BASE_MODEL": "The base model that the example programs train; ``loops run`` sets it. Default: "
-    "``Qwen/Qwen3-8B``.",
+    "LOOPS_BASE_MODEL": "The base model that the example programs train; ``loops run`` sets it, ``loops serve`` prints "
+    "it. Default: ``Qwen/Qwen3-8B``.",
     "LOOPS_BASE_URL": "Address of the control plane for a `ServiceClient` that is given none. Default: "
     "``https://api.baseten.co``.",
     "LOOPS_METRICS_DIR": "Folder in which every training client of a `ServiceClient` writes its curves, a row per step "
@@ -40,6 +40,8 @@ ENVIRONMENT = {
     "S3_REGION": "Region of the bucket that checkpoints lie in, for addresses on S3's global endpoint.",
     "SSL_CERT_FILE": "File with the certificates of the authorities that TLS trusts, in place of the machine's own, as "
     "OpenSSL reads it; ``loops doctor`` says so.",
+    "TEACHER_API_KEY": "The key of the deployment that the example ``distillation`` finds at its ``--teacher-url``. "
+    "Default: ``BASETEN_API_KEY``.",
     "TERM": "``dumb`` is a terminal on which no line can be drawn anew: progress is not shown there.",
     "PYTHONPATH": "Handed on to the processes of `loops_sdk.local.LocalStack`, behind the place of this package. "
     "``loops_sdk_sync.tinker.install()`` puts a folder before it, by which child processes import the same.",

@@ -40,7 +40,8 @@ class Renderer:
 
     A message is a dict with `role` (system, developer, user, assistant or tool; some templates know function and
     ipython) and `content`, a text; an assistant that only calls tools may leave `content` out. Whatever else a message
-    holds, such as `tool_calls`, goes to the chat template as it is.
+    holds, such as `tool_calls`, goes to the chat template as it is. An empty `content` is rendered as such, but an
+    assistant turn that says nothing is not learned.
 
     Args:
         tokenizer: of the model, with a chat template, as `TrainingClient.get_tokenizer` gives it. Anything that has its
@@ -99,9 +100,10 @@ class Renderer:
             tools: as in `prompt`.
 
         Raises:
-            InvalidInputError: a message is wrong, there is no assistant turn, the template refuses the conversation, or
-                it renders an assistant turn differently once other messages follow, so that no single sequence holds
-                every turn as the model is to say it. The message says which turn, what differs and what to do.
+            InvalidInputError: a message is wrong, there is no assistant turn, one that is to be learned is empty, the
+                template refuses the conversation, or it renders an assistant turn differently once other messages
+                follow, so that no single sequence holds every turn as the model is to say it. The message says which
+                turn, what differs and what to do.
         """
         turns = _turns(checked(messages), train_on)
         conversation = list(messages[: turns[-1] + 1])
@@ -109,6 +111,7 @@ class Renderer:
         targets = [IGNORED] * (len(whole) - 1)
         end = 1
         for turn in turns:
+            _require_said(conversation[turn], turn)
             start, end = self._turn(conversation, turn, whole, tools)
             targets[start - 1 : end - 1] = whole[start:end]
         return Datum(ModelInput.from_ints(whole[: end - 1]), {"target_tokens": targets[: end - 1]})
@@ -247,3 +250,13 @@ def _turns(messages: list[Message], train_on: str) -> list[int]:
             "(for a prompt to sample from use Renderer.prompt)"
         )
     return turns if train_on == "all" else turns[-1:]
+
+
+def _require_said(message: Message, turn: int) -> None:
+    """An empty answer is mostly a hole in the data, and would teach the model to end its turn at once."""
+    if not (message.get("content") or "").strip() and not message.get("tool_calls"):
+        raise InvalidInputError(
+            f"messages[{turn}]['content']: expected something to learn, got {shown(message['content'])}: this turn of "
+            "the assistant is empty, and would teach the model to say nothing. Leave the conversation out, or learn "
+            "another turn (train_on='last'); if silence is what you want, make the datum from tokens"
+        )

@@ -74,6 +74,29 @@ class Rollout:
         """All tokens so far: what the next sample continues."""
         return self._input(len(self._tokens))
 
+    @property
+    def logprobs(self) -> list[float]:
+        """The log-probabilities of all sampled tokens so far, in nats, as the policy had them."""
+        return [logprob for logprob in self._logprobs if logprob is not None]
+
+    def of_sampled(self, values: Sequence[Any]) -> list[Any]:
+        """Of one value per token of `prompt`, those of the sampled tokens, in order. So what another model says of the
+        whole episode, with `compute_logprobs(rollout.prompt)`, stands beside `logprobs`.
+
+        Args:
+            values: one per token of `prompt`, images included.
+
+        Raises:
+            InvalidInputError: not as many values as `prompt` has tokens.
+        """
+        length = self._start.length + len(self._tokens)
+        if len(values) != length:
+            raise InvalidInputError(
+                f"values: expected one for each of the {length} tokens of rollout.prompt, got {len(values)}"
+            )
+        own = values[self._start.length :]
+        return [value for value, logprob in zip(own, self._logprobs, strict=True) if logprob is not None]
+
     def datum(self, advantage: float | Sequence[float] | Any) -> Datum:
         """The episode as a training example for the losses ``importance_sampling``, ``ppo``, ``dppo``, ``cispo`` and
         ``dro``; also for ``cross_entropy``, which then imitates what was sampled.

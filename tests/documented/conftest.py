@@ -39,6 +39,7 @@ def reader(deployment: Serving, commands: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("LOOPS_BASE_URL", deployment.base_url)
     monkeypatch.setenv("BASETEN_API_KEY", deployment.api_key)
     monkeypatch.setenv("LOOPS_BASE_MODEL", "loops/tiny")
+    monkeypatch.setenv("LOOPS_METRICS_DIR", str(tmp_path / "metrics"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))

@@ -96,7 +96,4 @@ def test_after_a_signal_in_the_middle_of_training(how: str, number: signal.Signa
         process.stdout.close()  # type: ignore[union-attr]
         assert process.wait(timeout=10) != 0
         _assert_nothing_remains(servers, url, tmp_path / "tmp")
-        if number == signal.SIGKILL:  # nothing can tell the script; it hears of the end of its servers by itself
-            for child in scripts:
-                child.kill()
         assert not psutil.wait_procs(scripts, timeout=5)[1]

@@ -18,7 +18,7 @@ import pytest
 
 import loops_sdk
 
-from ..served import Serving, serving
+from ..served import Serving, end, serving
 
 SOURCE = Path(loops_sdk.__file__).parents[1]
 
@@ -42,7 +42,7 @@ class Example:
 
     @contextmanager
     def started(self, name: str, *args: object, **env: str) -> Iterator[subprocess.Popen[str]]:
-        """One that is running, with its output in `stdout`; it is killed at the end of the block."""
+        """One that is running, with its output in `stdout`; at the end of the block it is told to end."""
         command = [sys.executable, "-m", "loops_sdk", "examples", "run", "--service", name, *map(str, args)]
         with subprocess.Popen(
             command,
@@ -56,7 +56,7 @@ class Example:
             try:
                 yield process
             finally:
-                process.kill()
+                end(process)
 
     @property
     def env(self) -> dict[str, str]:

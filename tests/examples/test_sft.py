@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
+
+import pytest
 
 from .conftest import Example, mean, numbers
 
@@ -31,3 +34,35 @@ def test_files_of_ones_own_and_a_last_evaluation_at_the_last_step(example: Examp
     assert ": 2 conversations, 2 held out" in said
     assert re.findall(r"saved bt://loops:\w+/weights/(\S+)", said) == ["step-2", "step-3"]
     assert said.count("Q: Again?") == 2
+
+
+HELLO, ANSWER = {"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Good day!"}
+GOOD = {"messages": [HELLO, ANSWER]}
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ('{"messages": [{"role": ', 'expected {"messages": [...]}; JSONDecodeError'),
+        ({"prompt": "Hello!"}, "expected {\"messages\": [...]}; KeyError: 'messages'"),
+        ({"messages": [HELLO]}, "messages: there is no assistant turn to learn"),
+        ({"messages": [HELLO, {"role": "assistent", "content": "Good day!"}]}, "messages[1]['role']: expected one of"),
+        ({"messages": [HELLO, {**ANSWER, "content": "word " * 2000}]}, "tokens, but this trainer takes 1024"),
+    ],
+    ids=["a broken line", "another field", "nobody answers", "a misspelt role", "too long"],
+)
+def test_a_line_that_cannot_be_learned_is_named(example: Example, second: Any, told: str) -> None:
+    lines = [json.dumps(GOOD), second if isinstance(second, str) else json.dumps(second)]
+    (example.cwd / "mine.jsonl").write_text("\n".join(lines))
+    said = example("sft", "--train", "mine.jsonl", fails=True)
+    assert said.splitlines()[-1].startswith("mine.jsonl, line 2: ")
+    assert told in said
+    assert "Traceback" not in said
+
+
+def test_a_file_without_conversations_and_one_with_a_mark_of_its_encoding(example: Example) -> None:
+    (example.cwd / "empty.jsonl").write_text("\n")
+    assert "empty.jsonl: there are no conversations in it" in example("sft", "--train", "empty.jsonl", fails=True)
+    (example.cwd / "marked.jsonl").write_text(json.dumps(GOOD), encoding="utf-8-sig")
+    said = example("sft", "--train", "marked.jsonl", "--held-out", "marked.jsonl", "--steps", 1)
+    assert ": 1 conversations, 1 held out" in said

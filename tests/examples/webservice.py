@@ -64,7 +64,7 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, d
 
 @contextmanager
 def webservice(example: Example, *args: object) -> Iterator[WebService]:
-    """The example on a port of its own, once it listens; it is told to end at the end of the block."""
+    """The example on a port of its own, once it listens."""
     with example.started("webservice", "--port", 0, *args) as process:
         assert process.stdout is not None
         said = ""
@@ -72,8 +72,4 @@ def webservice(example: Example, *args: object) -> Iterator[WebService]:
             line = process.stdout.readline()
             assert line, f"the service ended with {process.wait()} after: {said}"
             said += line
-        try:
-            yield WebService(process, said.split("listening on ")[1].strip())
-        finally:
-            process.terminate()  # which `loops` passes on; a kill would leave the service behind
-            process.communicate(timeout=60)
+        yield WebService(process, said.split("listening on ")[1].strip())

@@ -23,6 +23,7 @@ Messages = list[dict[str, str]]
 ENDS = {chatml: "<|im_end|>", llama: "<|eot|>", plain: "\n", forgetful: "<|im_end|>"}
 
 texts = st.text(st.characters(exclude_characters="<>", exclude_categories=["Cs"]), max_size=12)
+words = texts.filter(str.strip)
 
 
 def said(role: str, content: str) -> dict[str, str]:
@@ -34,7 +35,7 @@ def conversations(draw: st.DrawFn) -> Messages:
     """A system message or none, then questions and answers; the last question may be open."""
     messages = [said("system", draw(texts))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(1, 3))):
-        messages += [said("user", draw(texts)), said("assistant", draw(texts))]
+        messages += [said("user", draw(texts)), said("assistant", draw(words))]
     return [*messages, said("user", draw(texts))] if draw(st.booleans()) else messages
 
 
@@ -300,6 +301,26 @@ def test_wrong_messages_are_named(name: str) -> None:
 
 def test_a_conversation_in_which_the_assistant_says_nothing() -> None:
     assert refused(Renderer(TINY).datum, [HELLO]).startswith("messages: there is no assistant turn to learn;")
+
+
+@pytest.mark.parametrize("nothing", ["", " \n"])
+def test_an_empty_turn_is_not_learned(nothing: str) -> None:
+    renderer = Renderer(TINY)
+    messages = [HELLO, said("assistant", nothing), HELLO, said("assistant", "Hi")]
+    told = refused(renderer.datum, messages)
+    assert told.startswith(f"messages[1]['content']: expected something to learn, got {nothing!r}: ")
+    assert refused(renderer.datum, messages[:2], train_on="last") == told
+    assert TINY.decode(learned(renderer.datum(messages, train_on="last"))) == "Hi<|end|>"  # as context it may stay
+
+
+def test_other_empty_messages_are_rendered_as_such() -> None:
+    """A model may have said nothing, and be told something nevertheless."""
+    renderer = Renderer(TINY)
+    messages = [said("system", ""), said("user", ""), said("assistant", "Hi")]
+    assert TINY.decode(learned(renderer.datum(messages))) == "Hi<|end|>"
+    silent = [HELLO, said("assistant", ""), said("user", "Well?")]
+    assert TINY.decode(renderer.prompt(silent).to_ints()).endswith("<|user|>Well?<|end|><|assistant|>")
+    assert TINY.decode(renderer.observation(silent)) == "<|user|>Well?<|end|><|assistant|>"
 
 
 def test_a_conversation_that_the_assistant_opens() -> None:

@@ -74,6 +74,26 @@ def test_an_advantage_of_its_own_for_each_sampled_token(kind: Any) -> None:
     assert datum.loss_fn_inputs["advantages"].tolist() == [0, 1, 2, 0, 0, 3]
 
 
+@given(ids.filter(bool), turns)
+def test_what_another_model_says_of_the_episode_stands_beside_the_samples(prompt: list[int], episode: Any) -> None:
+    rollout, expected = Rollout(prompt), []
+    for sampled, pairs in episode:
+        if sampled:
+            start = rollout.prompt.length
+            rollout.sampled(sequence(*pairs))
+            expected += [(start + place, logprob) for place, (_, logprob) in enumerate(pairs)]
+        else:
+            rollout.observed([token for token, _ in pairs])
+    places = rollout.of_sampled(range(rollout.prompt.length))
+    assert list(zip(places, rollout.logprobs, strict=True)) == expected
+
+
+def test_an_image_counts_as_the_tokens_that_it_takes() -> None:
+    rollout = Rollout(ModelInput((EncodedTextChunk([1]), ImageChunk("aGk=", 3))))
+    rollout.sampled(sequence((5, -1.0), (6, -2.0)))
+    assert rollout.of_sampled(np.arange(6)) == [4, 5]
+
+
 @pytest.mark.parametrize("loss_fn", losses.LOSSES)
 def test_every_loss_takes_it_and_scores_the_sampled_tokens_alone(loss_fn: str) -> None:
     datum = episode().datum(2.0)
@@ -141,6 +161,11 @@ def test_a_sequence_without_its_logprobs(given: Any, shown: str) -> None:
 def test_a_logprob_that_is_no_number() -> None:
     told = refused(Rollout([1]).sampled, sequence((2, -1.0), (3, -math.inf)))
     assert told == "sequence.logprobs[1]: expected a finite number, got -inf"
+
+
+def test_values_that_belong_to_another_episode() -> None:
+    told = refused(episode().of_sampled, [0.0] * 7)
+    assert told == "values: expected one for each of the 8 tokens of rollout.prompt, got 7"
 
 
 def test_wrong_observations() -> None:
