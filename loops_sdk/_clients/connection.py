@@ -13,6 +13,8 @@ from loops_sdk._clients.completing import Completions
 from loops_sdk._clients.models import Models
 from loops_sdk._net.network import ApiKey, Network
 from loops_sdk.errors import CLOSED, ClientClosedError
+from loops_sdk.instrumentation import Emit
+from loops_sdk.instrumentation.waiting import nobody
 
 if TYPE_CHECKING:
     from typing import Self
@@ -53,6 +55,11 @@ class Connection:
         """
         if self._closed:
             raise ClientClosedError(CLOSED)
+
+    @property
+    def emit(self) -> Emit:
+        """Who hears of what the client waits for; of a copy that has opened no connections yet, nobody."""
+        return nobody if self._network is None else self._network.caller.emit
 
     @property
     def network(self) -> Network:

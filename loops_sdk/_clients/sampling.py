@@ -232,7 +232,7 @@ class SamplingClient:
         Raises:
             InvalidInputError: there is no tokenizer under the name of the base model.
         """
-        return await tokenizer_of(self._binding.base_model)
+        return await tokenizer_of(self._binding.base_model, self._connection.emit)
 
     # ------------------------------------------------------------------ beginning and end
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.instrumentation import Emit
+from loops_sdk.instrumentation.waiting import waiting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,15 +23,20 @@ _loaded: dict[str, PreTrainedTokenizerBase] = {}
 _lock = threading.Lock()
 
 
-async def tokenizer_of(base_model: str) -> PreTrainedTokenizerBase:
+async def tokenizer_of(base_model: str, emit: Emit) -> PreTrainedTokenizerBase:
     """The tokenizer of a hub id, a local folder, a GGUF file, or a model that ships with this package. No code that
     comes with a tokenizer is run.
+
+    Args:
+        emit: what is told of the wait; the first one takes as long as importing transformers, or as a download.
 
     Raises:
         InvalidInputError: there is no tokenizer under this name, or the hub cannot be reached.
     """
-    known = _loaded.get(base_model)
-    return known if known is not None else await asyncio.to_thread(_load_once, base_model)
+    if (known := _loaded.get(base_model)) is not None:
+        return known
+    with waiting(emit, "get_tokenizer", f"tokenizer of {base_model}"):
+        return await asyncio.to_thread(_load_once, base_model)
 
 
 def _load_once(base_model: str) -> PreTrainedTokenizerBase:

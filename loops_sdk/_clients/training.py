@@ -564,7 +564,7 @@ class TrainingClient:
         Raises:
             InvalidInputError: there is no tokenizer under the name of the base model.
         """
-        return await tokenizer_of(self._info.base_model)
+        return await tokenizer_of(self._info.base_model, self._network.caller.emit)
 
     def get_info(self) -> GetInfoResponse:
         """Base model, LoRA rank and longest sequence; no network."""

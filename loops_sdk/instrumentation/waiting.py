@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from loops_sdk.instrumentation.events import WaitAdvanced, WaitFinished, WaitStarted
+from loops_sdk.instrumentation.events import Event, WaitAdvanced, WaitFinished, WaitStarted
 from loops_sdk.instrumentation.observers import Emit
 
-__all__ = ["Waiting", "waiting"]
+__all__ = ["Waiting", "nobody", "waiting"]
 
 #: Seconds between two tellings of what is counted.
 _OFTEN = 0.25
@@ -69,3 +69,7 @@ def waiting(emit: Emit, operation: str, subject: str, run_id: str | None = None)
         raise
     finally:
         emit(WaitFinished(operation, wait.number, time.monotonic() - start, *told, run_id))
+
+
+def nobody(_event: Event) -> None:
+    """Hears of a wait that nobody wants to hear of."""

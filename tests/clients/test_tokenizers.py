@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from loops_sdk import SamplingClient, ServiceClient, TrainingClient
 from loops_sdk._clients import tokenizers
+from loops_sdk.instrumentation import Event, WaitFinished, WaitStarted
 
 SENTENCE = "The ferry leaves every hour."
 
@@ -39,3 +41,26 @@ async def test_the_model_that_ships_needs_no_hub(client: ServiceClient) -> None:
     training = await client.create_lora_training_client_async("loops/tiny")
     tokenizer = await training.get_tokenizer_async()
     assert tokenizer.decode(tokenizer.encode(SENTENCE)) == SENTENCE
+
+
+async def test_the_first_time_is_told_as_a_wait(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "_loaded", {})
+    heard: list[Event] = []
+    async with ServiceClient(base_url=service.control, observers=[heard.append], progress=False) as client:
+        training = await client.create_lora_training_client_async("loops/tiny")
+        for _ in range(2):
+            await training.get_tokenizer_async()
+    told = [event for event in heard if event.operation == "get_tokenizer"]
+    assert [type(event) for event in told] == [WaitStarted, WaitFinished]
+    assert told[0].subject == "tokenizer of loops/tiny"
+
+
+async def test_a_copy_that_has_no_connections_yet_opens_none_for_it(
+    service: Any, sampling: Callable[..., SamplingClient], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled = pickle.dumps(sampling(base_model=str(folder)))
+    monkeypatch.delenv("BASETEN_API_KEY")
+    copy = pickle.loads(pickled)
+    tokenizer = await copy.get_tokenizer_async()
+    assert tokenizer.decode(tokenizer.encode(SENTENCE)) == SENTENCE
+    await copy.aclose()

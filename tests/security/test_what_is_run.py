@@ -16,6 +16,7 @@ import loops_sdk
 import loops_sdk_sync
 from loops_sdk._clients.tokenizers import tokenizer_of
 from loops_sdk.errors import InvalidInputError
+from loops_sdk.instrumentation.waiting import nobody
 from loops_sdk.local.engine.peft_folder import WEIGHTS_FILE
 
 PACKAGES = [Path(str(package.__file__)).parent for package in (loops_sdk, loops_sdk_sync)]
@@ -121,7 +122,7 @@ def with_code(tmp_path: Path) -> Path:
 def test_the_program_of_a_tokenizer_is_not_run(with_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_MODULES_CACHE", str(with_code / "modules"))
     with contextlib.suppress(InvalidInputError):  # refused, or read without its class: either will do
-        tokenizer = asyncio.run(tokenizer_of(str(with_code)))
+        tokenizer = asyncio.run(tokenizer_of(str(with_code), nobody))
         assert type(tokenizer).__module__.startswith("transformers.")
     assert not list(with_code.rglob("it-was-run"))
 

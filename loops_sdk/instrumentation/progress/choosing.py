@@ -13,8 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from loops_sdk.errors import InvalidInputError
-from loops_sdk.instrumentation.events import Event
-from loops_sdk.instrumentation.waiting import Waiting, waiting
+from loops_sdk.instrumentation.waiting import Waiting, nobody, waiting
 
 if TYPE_CHECKING:
     from loops_sdk.instrumentation.progress.display import Surface
@@ -58,15 +57,11 @@ def shown(progress: bool | None, operation: str, subject: str) -> Iterator[Waiti
     """
     observer = progress_observer(progress)
     try:
-        with waiting(observer or _nobody, operation, subject) as wait:
+        with waiting(observer or nobody, operation, subject) as wait:
             yield wait
     finally:
         if observer is not None:
             observer.close()
-
-
-def _nobody(_event: Event) -> None:
-    """Nobody looks on."""
 
 
 def _wanted(progress: bool | None) -> bool | None:
