@@ -29,7 +29,7 @@ def test_losses_fall_and_the_best_checkpoint_is_named(example: Example) -> None:
 def test_files_of_ones_own_and_a_last_evaluation_at_the_last_step(example: Example) -> None:
     turns = [("user", "Ping?"), ("assistant", "Pong."), ("user", "Again?"), ("assistant", "Pong, I said.")]
     line = json.dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
-    (example.cwd / "mine.jsonl").write_text(f"{line}\n\n{line}\n")
+    (example.cwd / "mine.jsonl").write_text(f"{line}\n\n{line}\n", encoding="utf-8-sig")  # as Windows writes it
     said = example("sft", "--train", "mine.jsonl", "--held-out", "mine.jsonl", "--steps", 3, "--eval-every", 2)
     assert ": 2 conversations, 2 held out" in said
     assert re.findall(r"saved bt://loops:\w+/weights/(\S+)", said) == ["step-2", "step-3"]
@@ -46,10 +46,9 @@ GOOD = {"messages": [HELLO, ANSWER]}
         ('{"messages": [{"role": ', 'expected {"messages": [...]}; JSONDecodeError'),
         ({"prompt": "Hello!"}, "expected {\"messages\": [...]}; KeyError: 'messages'"),
         ({"messages": [HELLO]}, "messages: there is no assistant turn to learn"),
-        ({"messages": [HELLO, {"role": "assistent", "content": "Good day!"}]}, "messages[1]['role']: expected one of"),
         ({"messages": [HELLO, {**ANSWER, "content": "word " * 2000}]}, "tokens, but this trainer takes 1024"),
     ],
-    ids=["a broken line", "another field", "nobody answers", "a misspelt role", "too long"],
+    ids=["a broken line", "another field", "nobody answers", "too long"],
 )
 def test_a_line_that_cannot_be_learned_is_named(example: Example, second: Any, told: str) -> None:
     lines = [json.dumps(GOOD), second if isinstance(second, str) else json.dumps(second)]
@@ -60,9 +59,6 @@ def test_a_line_that_cannot_be_learned_is_named(example: Example, second: Any, t
     assert "Traceback" not in said
 
 
-def test_a_file_without_conversations_and_one_with_a_mark_of_its_encoding(example: Example) -> None:
+def test_a_file_without_conversations(example: Example) -> None:
     (example.cwd / "empty.jsonl").write_text("\n")
     assert "empty.jsonl: there are no conversations in it" in example("sft", "--train", "empty.jsonl", fails=True)
-    (example.cwd / "marked.jsonl").write_text(json.dumps(GOOD), encoding="utf-8-sig")
-    said = example("sft", "--train", "marked.jsonl", "--held-out", "marked.jsonl", "--steps", 1)
-    assert ": 1 conversations, 1 held out" in said
