@@ -88,7 +88,7 @@ class Learner:
             publishing = await self.training.save_weights_and_get_sampling_client_async(f"step-{self.version + 1}")
             await asyncio.gather(passing, stepping)
             self.version += 1
-            self.training.log_metrics({"reward": reward}, step=self.version)
+            self.training.log_metrics({"reward": reward, "staleness": stale}, step=self.version)
             print(f"step {self.version:>3}  reward {reward:.3f}  staleness {stale}  dropped {dropped}", flush=True)
             self.sampler = await publishing
 
