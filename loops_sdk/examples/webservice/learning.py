@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from answering import Answer, Policy
 from feedback import Feedback, Lesson
+from practice import HABITS, Practice
 
-from loops_sdk import AdamParams, Datum, LoopsError, Renderer, TrainingClient
+from loops_sdk import LoopsError, Renderer, TrainingClient
 
 BATCH = 8  # lessons per round
 LEAST_STEPS = 2  # of a round; a round of nothing but thumbs has no more
@@ -22,13 +23,6 @@ LEARNED = 0.2  # nats per token of the corrections: less, and the round is over
 KEPT = 3600  # seconds that a published adapter is kept; the one in use is published anew before that
 RETRY = 30.0  # seconds until training that failed is tried again
 GRACE = 30.0  # seconds that the end may take
-
-# A model that is shown one sentence again and again forgets all others. So each step rehearses, too, what the model
-# answered to these before anybody taught it anything. Put the everyday questions of your own service here.
-HABITS = (
-    *("Hello!", "Thank you!", "What is 7 + 5?", "What is the opposite of hot?", "What does a cow say?"),
-    *("What comes after August?", "What is a chair made of?", "Tell me a story."),
-)
 
 
 class Learner:
@@ -44,8 +38,7 @@ class Learner:
     def __init__(self, training: TrainingClient, renderer: Renderer, *, steps: int, learning_rate: float) -> None:
         self.feedback = Feedback(renderer, training.get_info().max_seq_len)
         self._training, self._renderer = training, renderer
-        self._steps, self._adam = steps, AdamParams(learning_rate=learning_rate)
-        self._habits: list[Lesson] = []
+        self._steps, self._practice = steps, Practice(training, learning_rate)
         self._wake, self._closing = asyncio.Event(), False
         self._phase, self._trouble, self._published = "starting", "", 0
         self._losses: deque[dict[str, float]] = deque(maxlen=200)
@@ -55,7 +48,8 @@ class Learner:
         for question in HABITS:
             answer = self.begin(question)
             text = "".join([piece async for piece in answer.pieces()])
-            self._habits += [self.feedback.correction(question, text)] if text.strip() else []
+            if text.strip():
+                self._practice.habits.append(self.feedback.correction(question, text).datum)
         self._task = asyncio.create_task(self._learn(), name="learn from feedback")
         return self
 
@@ -127,30 +121,14 @@ class Learner:
         first = last = None
         for step in range(1, self._steps + 1):
             self._phase = f"training, step {step} of at most {self._steps}"
-            last = await self._step([*new, *old])
+            number, last = await self._practice.step([*new, *old])
+            if last is not None:
+                self._losses.append({"step": number, "loss": round(last, 4)})
             first = last if first is None else first
             if self._closing or (step >= LEAST_STEPS and (last is None or last < LEARNED)):
                 break
         told = "" if first is None or last is None else f", loss of corrections {first:.2f} -> {last:.2f}"
         print(f"learned {len(new)} lessons in {step} steps{told}", flush=True)
-
-    async def _step(self, lessons: list[Lesson]) -> float | None:
-        """One optimizer step; the loss of the corrections in nats per token, `None` where there are none."""
-        corrections = [lesson.datum for lesson in lessons if lesson.loss_fn == "cross_entropy"]
-        thumbs = [lesson.datum for lesson in lessons if lesson.loss_fn == "ppo"]
-        habits = [lesson.datum for lesson in self._habits]
-        passed = await self._training.forward_backward_async([*corrections, *habits])
-        rated = await self._training.forward_backward_async(thumbs, "ppo") if thumbs else None
-        stepped = await self._training.optim_step_async(self._adam)
-        output = await passed
-        if rated is not None:
-            await rated
-        number = (await stepped).metrics["step"]
-        if not corrections:
-            return None
-        loss = _per_token(corrections, output.loss_fn_outputs)
-        self._losses.append({"step": number, "loss": round(loss, 4)})
-        return loss
 
     async def _publish(self) -> None:
         """Save the adapter under a name of its own, so that it answers as long as anybody needs it, and swap."""
@@ -161,9 +139,3 @@ class Learner:
         client = await self._training.create_sampling_client_async(saved.path)
         version = saved.policy_version
         self.policy = Policy(client, await self._training.policy_version_async() if version is None else version)
-
-
-def _per_token(data: list[Datum], outputs: list[dict[str, Any]]) -> float:
-    """Of the first outputs, those of `data`: mean over the tokens that are learned."""
-    count = sum(int((datum.loss_fn_inputs["target_tokens"].data != -100).sum()) for datum in data)
-    return -sum(float(outputs[index]["logprobs"].data.sum()) for index in range(len(data))) / count
