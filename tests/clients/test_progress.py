@@ -248,6 +248,7 @@ async def test_ctrl_c_on_a_terminal_leaves_it_clean(service: Any) -> None:
     service.on["GET /health"] = never
     ours, theirs = os.openpty()
     env = {**os.environ, "PYTHONPATH": SOURCE, "CI": "", "LOOPS_PROGRESS": "", "TERM": "xterm", "COLUMNS": "80"}
+    env["PYTHON_COLORS"] = "0"  # tracebacks have them from Python 3.13 on
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, service.control, env=env, stdout=theirs, stderr=theirs, start_new_session=True
     )
