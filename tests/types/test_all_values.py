@@ -149,6 +149,18 @@ EXAMPLES: dict[type[Any], tuple[Any, Any]] = {
         instrumentation.SubmissionFailed("forward", "key", "http://t", 1.5, "reset", "ConnectionFailed", "r"),
         instrumentation.SubmissionFailed("forward", "key", "http://t", 1.5, "reset", "CancelledError"),
     ),
+    instrumentation.WaitStarted: (
+        instrumentation.WaitStarted("trainer_ready", 1, "trainer of run r", "r"),
+        instrumentation.WaitStarted("trainer_ready", 2, "trainer of run r", "r"),
+    ),
+    instrumentation.WaitAdvanced: (
+        instrumentation.WaitAdvanced("download_checkpoint", 1, None, 10, 20),
+        instrumentation.WaitAdvanced("sampler_ready", 1, "LOADING_MODEL"),
+    ),
+    instrumentation.WaitFinished: (
+        instrumentation.WaitFinished("publish", 1, 2.5),
+        instrumentation.WaitFinished("publish", 1, 2.5, "too late", "WeightsNotReadyError", "r"),
+    ),
     instrumentation.SampleFailed: (
         instrumentation.SampleFailed("sample", 1.5, "reset", "ConnectionFailed", 2, "r"),
         instrumentation.SampleFailed("sample", 1.5, "reset", "ConnectionFailed"),
