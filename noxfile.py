@@ -42,9 +42,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def end_to_end(session: nox.Session) -> None:
-    """Deployments as a user starts them, with torch, compared with plain torch and peft. Arguments go to pytest."""
+    """Deployments as a user starts them, with torch, compared with plain torch and peft, and what they say to mistakes
+    of a newcomer. Arguments go to pytest.
+    """
     install(session, "--editable", ".[local,dev]")
-    session.run("pytest", "tests/end_to_end", *session.posargs)
+    session.run("pytest", "tests/end_to_end", "tests/errors", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

@@ -368,7 +368,7 @@ async def test_a_pinned_request_is_never_served_by_older_weights(sampler: Make, 
 
 
 async def test_health_is_503_until_the_engine_is_there(storage: Storage, serve: Serve, sampler: Make) -> None:
-    empty = await serve(Sampler(storage, api_key=KEY).app)
+    empty = await serve(Sampler(storage, api_key=KEY, wait=0.05).app)
     for answer in (await empty.get("/health"), await empty.get("/v1/models"), await complete(empty, BASE)):
         assert answer.status == 503
         assert "loading" in answer.json["error"]["message"]
