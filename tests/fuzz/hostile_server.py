@@ -101,7 +101,7 @@ HONEST: dict[str, Any] = {
         "presigned_urls": [
             {
                 "url": f"{HERE}/presigned?signature=1",
-                "relative_file_name": "layers/adapter_model.safetensors",
+                "relative_file_name": "layers/adapter_config.json",
                 "node_rank": 0,
                 "size_bytes": 10,
                 "last_modified": _WHEN,
