@@ -6,7 +6,7 @@ How they are drawn is not decided here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import attrs
@@ -27,7 +27,7 @@ USUAL = (
     "staleness",
 )
 #: What is drawn only when it is asked for.
-ASIDE = ("learning_rate", "tokens", "time", "step", "policy_version")
+_ASIDE = ("learning_rate", "tokens", "time", "step", "policy_version")
 
 dir_option = click.option(
     "--dir",
@@ -109,6 +109,11 @@ def _missing(path: Path, error: OSError) -> str:
     )
 
 
+def shown(known: Set[str]) -> list[str]:
+    """Of the numbers that are known, those that are drawn unasked: the usual ones, then the user's own by name."""
+    return [*(name for name in USUAL if name in known), *sorted(known - {*USUAL, *_ASIDE})]
+
+
 def chosen(runs: Sequence[Recorded], wanted: Sequence[str] | None) -> list[str]:
     """The metrics to draw: those that were asked for, else the usual ones and the user's own, as far as they are known.
 
@@ -117,8 +122,7 @@ def chosen(runs: Sequence[Recorded], wanted: Sequence[str] | None) -> list[str]:
     """
     known = {name: None for run in runs for row in run.rows for name in row}
     if wanted is None:
-        own = sorted(known.keys() - {*USUAL, *ASIDE})
-        return [name for name in (*USUAL, *own) if name in known]
+        return shown(known.keys())
     for name in wanted:
         if name not in known:
             raise click.BadParameter(f"no {name!r} was recorded; there is {', '.join(known)}", param_hint="--metrics")

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from loops_sdk.cli.curves import ASIDE, USUAL
+from loops_sdk.cli.curves import shown as drawn_unasked
 from loops_sdk.cli.output import plain
 from loops_sdk.cli.watching.looks import Look, Operation, Row
 
@@ -60,9 +60,8 @@ def lag(look: Look) -> int | None:
 
 def curves(rows: Sequence[Row]) -> dict[str, list[float]]:
     """The finite values of each number by its name: the usual ones first, then the user's own."""
-    names = {name: None for row in rows for name in row}
-    own = sorted(names.keys() - {*USUAL, *ASIDE})
-    found = {name: [row[name] for row in rows if _finite(row.get(name))] for name in (*USUAL, *own)}
+    names = drawn_unasked({name for row in rows for name in row})
+    found = {name: [row[name] for row in rows if _finite(row.get(name))] for name in names}
     return {name: values for name, values in found.items() if values}
 
 
