@@ -5,7 +5,6 @@ Nothing of the model is changed or copied per adapter: hooks on its linear layer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,23 +14,12 @@ import attrs
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from loops_sdk.local.engine.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_FILE
+from loops_sdk.errors import InvalidInputError
+from loops_sdk.local.engine.peft_folder import WEIGHTS_FILE, Pair, PeftFolder
 from loops_sdk.local.engine.torch_engine.heads import LowRank
 from loops_sdk.local.engine.torch_engine.models import BaseModel
 
 __all__ = ["BASE", "AdapterSwitch", "ServedAdapter", "read_adapter"]
-
-_A, _B = ".lora_A.weight", ".lora_B.weight"
-#: Settings of PEFT that change what LoRA computes; an adapter that uses one is refused.
-_UNSUPPORTED = (
-    "use_dora",
-    "use_qalora",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
-    "modules_to_save",
-)
 
 
 @attrs.frozen(eq=False)
@@ -50,41 +38,33 @@ def read_adapter(name: str, folder: Path, base: BaseModel) -> ServedAdapter:
     """Read a PEFT folder.
 
     Raises:
-        RuntimeError: no plain LoRA adapter, or not one for this base model. Names the setting or tensor.
+        RuntimeError: no plain LoRA adapter, or not one for this base model. Names the setting, layer or tensor.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        adapter = PeftFolder.read(folder)
+        if adapter.peculiarities:
+            raise InvalidInputError(f"only plain LoRA is supported, it has {', '.join(adapter.peculiarities)}")
+        for layer, pair in adapter.pairs.items():
+            _require_fit(layer, pair, base)
         tensors = load_file(folder / WEIGHTS_FILE)
-        rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except Exception as error:  # safetensors raises a class of its own that derives from Exception only
-        raise RuntimeError(f"adapter {name!r}: {folder} cannot be read ({type(error).__name__}: {error})") from None
-    for setting in _UNSUPPORTED:
-        if config.get(setting):
-            raise RuntimeError(f"adapter {name!r}: {setting} is not supported, only plain LoRA is")
-    scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
-    return ServedAdapter(name, dict(_pairs(name, tensors, scaling, base)))
+        raise RuntimeError(f"{name!r} cannot be served: {error}") from error
+
+    def low_rank(pair: Pair) -> LowRank:
+        a, b = (tensors[key].float().to(base.device) for key in (pair.a, pair.b))
+        return LowRank(a, b, adapter.scaling)
+
+    return ServedAdapter(name, {layer: low_rank(pair) for layer, pair in adapter.pairs.items()})
 
 
-def _pairs(name: str, tensors: Mapping[str, Tensor], scaling: float, base: BaseModel) -> Iterator[tuple[str, LowRank]]:
-    for key in tensors:
-        stem = key.removesuffix(_A).removesuffix(_B)
-        if not key.startswith(PREFIX) or stem == key or not {stem + _A, stem + _B} <= tensors.keys():
-            raise RuntimeError(f"adapter {name!r}: {key} is no part of a LoRA pair")
-        if key.endswith(_A):
-            path = stem.removeprefix(PREFIX)
-            a, b = (tensors[stem + part].float().to(base.device) for part in (_A, _B))
-            pair = LowRank(a, b, scaling)
-            _require_fit(name, path, pair, base)
-            yield path, pair
-
-
-def _require_fit(name: str, path: str, pair: LowRank, base: BaseModel) -> None:
-    if path not in base.linears.parts:
-        raise RuntimeError(f"adapter {name!r}: {base.name} has no linear layer {path}")
-    wanted = base.linears.sizes[path]
-    if wanted != (pair.a.shape[1], pair.b.shape[0]) or pair.a.shape[0] != pair.b.shape[1]:
-        shapes = f"{list(pair.a.shape)} and {list(pair.b.shape)}"
-        raise RuntimeError(f"adapter {name!r}: {path} maps {wanted} in {base.name}, the pair has shapes {shapes}")
+def _require_fit(layer: str, pair: Pair, base: BaseModel) -> None:
+    if layer not in base.linears.parts:
+        raise InvalidInputError(f"{base.name} has no linear layer {layer}")
+    wanted, given = base.linears.sizes[layer], (pair.inputs, pair.outputs)
+    if wanted != given:
+        raise InvalidInputError(
+            f"{layer} of {base.name} maps {wanted[0]} to {wanted[1]}, the adapter's pair {given[0]} to {given[1]}"
+        )
 
 
 class AdapterSwitch:
