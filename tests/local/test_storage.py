@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from loops_sdk.errors import InvalidInputError, NotFoundError
 from loops_sdk.local.storage import Saved, Storage, detach_and_remove
+from loops_sdk.local.storage.recorded import read
 from loops_sdk.types import CheckpointPath
 
 PATH = CheckpointPath("run7", "sampler_weights", "step-1")
@@ -84,6 +86,29 @@ def test_a_reader_never_sees_a_mixture_of_two_saves(storage: Storage) -> None:
     reader.join()
     assert mixtures == []
     assert reads > 0
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_name_whose_save_is_replaced_while_it_is_read(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """The name was there all the time, so it is found; unless it was removed as well."""
+    save(storage, version=1)
+
+    def replaced_before(path: Path, kind: Any) -> Any:
+        monkeypatch.undo()
+        save(storage, version=2)
+        storage.sweep("run7")
+        if removed:
+            (storage.root / "runs" / "run7" / "sampler_weights" / "step-1").unlink()
+        return read(path, kind)
+
+    monkeypatch.setattr("loops_sdk.local.storage.directory.read", replaced_before)
+    if removed:
+        with pytest.raises(NotFoundError):
+            storage.checkpoint(PATH)
+    else:
+        assert storage.checkpoint(PATH).policy_version == 2
 
 
 def test_sweeping_keeps_what_a_name_or_the_pointer_leads_to(storage: Storage) -> None:

@@ -140,16 +140,17 @@ class Storage(Records):
         return folder / name
 
     def _saved(self, link: Path) -> Saved | None:
-        """What a name points at. The link is followed once, so that everything read after it is of one save."""
-        try:
-            folder = link.parent / link.readlink()
-        except OSError:
-            return None
-        meta = read(folder / METADATA, dict)
-        if meta is None or _has_expired(meta):
-            return None
-        checkpoint = decode(encode(meta), Checkpoint)
-        return Saved(checkpoint, folder.resolve(), int(meta["policy_version"]), meta.get("expires_at"))
+        """What a name points at. The link is followed once, so that everything read after it is of one save.
+
+        It is followed again when that save was replaced and swept away meanwhile: the name then leads to another.
+        """
+        gone: Path | None = None
+        while (folder := _target(link)) is not None and folder != gone:
+            meta = read(folder / METADATA, dict)
+            if meta is not None:
+                return None if _has_expired(meta) else _as_saved(folder, meta)
+            gone = folder
+        return None
 
     def sweep(self, run_id: str) -> None:
         """Remove expired checkpoints, and files that no name and no pointer leads to. For the saving process."""
@@ -193,6 +194,18 @@ class Storage(Records):
     def pointer(self, run_id: str) -> bytes | None:
         """The pointer's file as it is: other bytes for every publication; cheap enough to ask many times a second."""
         return read_if_there(self._run(run_id) / "live.json")
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.parent / link.readlink()
+    except OSError:
+        return None
+
+
+def _as_saved(folder: Path, meta: dict[str, Any]) -> Saved:
+    checkpoint = decode(encode(meta), Checkpoint)
+    return Saved(checkpoint, folder.resolve(), int(meta["policy_version"]), meta.get("expires_at"))
 
 
 def _has_expired(meta: dict[str, Any]) -> bool:
