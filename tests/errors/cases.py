@@ -22,7 +22,7 @@ _VOLATILE = (
     (r"(operation_id|idempotency_key|request_id|session_id|run_id)=[\w-]+", r"\1=..."),
     (r"/operations/[\w-]+", "/operations/..."),
     (r"run \w{7} has", "run k4q95w5 has"),
-    (r"within 0\.4\d* s", "within 0.5 s"),  # what is left of half a second
+    (r"within 1\.\d+ s", "within 2 s"),  # what is left of two seconds
     (r"\[Errno \d+\] ", ""),
     (r"\[Errno -\d+\] [\w ]+", "Name or service not known"),
     (r"Connect call failed \(.*?\)", "Connection refused"),
