@@ -136,7 +136,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---------------------------------------------------------------- the calls
 
-TIMEOUT = 0.3
+TIMEOUT = 0.6
 
 
 async def read(url: str) -> None:
