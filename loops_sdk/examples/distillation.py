@@ -132,7 +132,7 @@ if __name__ == "__main__":
     parser.add_argument("--questions", type=int, default=32, help="asked in every step (32)")
     parser.add_argument("--group-size", type=int, default=4, help="answers per question (4)")
     parser.add_argument("--teacher", metavar="MODEL", help="base model or bt:// address of the teacher")
-    parser.add_argument("--teacher-steps", type=int, default=20, help="fine-tune a base model first; 0: as it is (20)")
+    parser.add_argument("--teacher-steps", type=int, default=15, help="fine-tune a base model first; 0: as it is (15)")
     parser.add_argument("--teacher-url", help="of the deployment that has the teacher; its key: TEACHER_API_KEY")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="Adam's step size (2e-3)")
     parser.add_argument("--rank", type=int, default=16, help="of the student's adapter (16)")

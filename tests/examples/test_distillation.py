@@ -66,11 +66,11 @@ def test_a_larger_teacher_at_a_deployment_of_its_own(
     server, folder = larger
     monkeypatch.setenv("TEACHER_API_KEY", server.api_key)
     there = ("--teacher-url", server.base_url, "--teacher", folder)
-    said = example("distillation", *there, "--steps", 12, "--group-size", 2, timeout=300)
-    assert "teacher, step 20" in said
+    said = example("distillation", *there, "--teacher-steps", 10, "--steps", 12, timeout=300)
+    assert "teacher, step 10" in said
     steps = said[said.index("step   1") :]
     kl, right = numbers(steps, "kl")[:12], numbers(steps, "right")[:12]
-    assert numbers(said, "own answers: right")[0] > max(right[:3])
+    assert numbers(said, "own answers: right")[0] > mean(right[:3]) + 0.1
     assert mean(kl[-3:]) < 0.8 * mean(kl[:3])
 
 
