@@ -1,11 +1,16 @@
-"""What the tests of several folders share: a server that speaks bytes."""
+"""What the tests of several folders share: a server that speaks bytes, and a Ctrl-C that is heard."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a shell (`pytest &`), and so would be what the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

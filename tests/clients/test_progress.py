@@ -255,13 +255,15 @@ async def test_ctrl_c_on_a_terminal_leaves_it_clean(service: Any) -> None:
     os.close(theirs)
     try:
         shown = b""
-        while b"trainer of run r1" not in shown:
-            shown += await asyncio.wait_for(asyncio.to_thread(os.read, ours, 65536), SOON)
+        async with asyncio.timeout(SOON):
+            while b"trainer of run r1" not in shown:
+                shown += await asyncio.to_thread(os.read, ours, 65536)
         process.send_signal(signal.SIGINT)
         rest = b""
-        while b"KeyboardInterrupt\r\n" not in rest:
-            rest += await asyncio.wait_for(asyncio.to_thread(os.read, ours, 65536), SOON)
-        await asyncio.wait_for(process.wait(), SOON)
+        async with asyncio.timeout(SOON):
+            while b"KeyboardInterrupt\r\n" not in rest:
+                rest += await asyncio.to_thread(os.read, ours, 65536)
+            await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
