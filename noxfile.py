@@ -42,11 +42,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def end_to_end(session: nox.Session) -> None:
-    """Deployments as a user starts them, with torch, compared with plain torch and peft, and what they say to mistakes
-    of a newcomer. Arguments go to pytest.
+    """Deployments as a user starts them: what becomes of their processes, their numbers compared with plain torch and
+    peft, and what they say to mistakes of a newcomer. Arguments go to pytest.
     """
     install(session, "--editable", ".[local,dev]")
-    session.run("pytest", "tests/end_to_end", "tests/errors", *session.posargs)
+    session.run("pytest", "tests/end_to_end", "tests/errors", "tests/local/stack", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
@@ -60,10 +60,12 @@ def examples(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def docs(session: nox.Session) -> None:
-    """The pages as a site, in `.nox/site`, and every block of code on them run. Arguments go to pytest."""
+    """How the pages of the interface are made; the pages as a site, in `.nox/site`, and every block of code on them
+    run. Arguments go to pytest.
+    """
     install(session, "--editable", ".[local,dev,plot,examples,otel]", "mkdocs-material")
     site = {"LOOPS_SITE": str(Path(session.cache_dir).absolute().parent / "site")}
-    session.run("pytest", "tests/documented", *session.posargs, env=site)
+    session.run("pytest", "tests/docs", "tests/documented", *session.posargs, env=site)
 
 
 @nox.session(reuse_venv=True)
