@@ -60,13 +60,16 @@ class Example:
 
     @property
     def env(self) -> dict[str, str]:
-        """What `loops run` gives a script, and lines that come as they are printed."""
+        """What `loops run` gives a script; lines that come as they are printed; a sampler that starts beside the
+        trainer rather than after it, which is all the same to an example and takes some seconds less.
+        """
         return {
             "LOOPS_BASE_URL": self.serving.base_url,
             "BASETEN_API_KEY": self.serving.api_key,
             "LOOPS_BASE_MODEL": "loops/tiny",
             "PYTHONPATH": str(SOURCE),
             "PYTHONUNBUFFERED": "1",
+            "LOOPS_WARM_START_SAMPLER": "true",
         }
 
 
