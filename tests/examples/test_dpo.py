@@ -12,5 +12,5 @@ def test_the_margin_and_the_preferred_answers_rise(example: Example) -> None:
     assert mean(margins[11:14]) > 1.0
     assert mean(numbers(said, "chosen")[11:14]) > 1.0  # not only by what the other answer loses
     assert preferred[1] > preferred[0] + 0.4
-    assert right[1] > 0.05  # it has not forgotten how to add; a fifth to a quarter are right
+    assert right[1] > 0.1  # it has not forgotten how to add, which makes it 0
     assert f"preferred answers rose from {preferred[0]:.0%} to {preferred[1]:.0%}" in said
